@@ -1,0 +1,5 @@
+"""``python -m ngscale``."""
+
+from ngscale.cli import main
+
+main()

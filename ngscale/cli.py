@@ -1,0 +1,79 @@
+"""The Typer app: registration, and the one place where errors become exit codes."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ngscale import __version__
+from ngscale.commands import budget, collisions, probe, train_small
+from ngscale.errors import NgscaleError, ResourceError
+
+EXIT_CODES = """Exit codes: 0 ran; 1 internal error; 2 usage; 3 bad input file; 4 unsafe input
+refused; 5 network or authentication; 6 out of memory, disk or time; 7 a gate said no; 8 an
+optional extra is missing; 9 ran, but there is no valid result; 130 interrupted."""
+
+
+class _Group(TyperGroup):
+    """Turns what a verb raises into one line on stderr and the documented exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (NgscaleError, MemoryError, KeyboardInterrupt, BrokenPipeError) as error:
+            if ctx.params.get("debug"):
+                raise
+            raise typer.Exit(_report_error(error)) from None
+        except Exception as error:
+            if ctx.params.get("debug") or type(error).__module__.startswith("typer"):
+                raise
+            print(f"error: internal: {type(error).__name__}: {error} (--debug shows where)",
+                  file=sys.stderr)
+            raise typer.Exit(1) from None
+
+
+def _report_error(error: BaseException) -> int:
+    """Print one line for ``error`` on stderr; returns the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        return 130
+    if isinstance(error, BrokenPipeError):  # the reader of stdout (`| head`) has gone
+        sys.stderr.close()
+        return 0
+    if isinstance(error, MemoryError):
+        error = ResourceError("out of memory; use a smaller corpus or fewer orders")
+    assert isinstance(error, NgscaleError)
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return error.exit_code
+
+
+app = typer.Typer(
+    cls=_Group,
+    name="ngscale",
+    help="Plan the hashed n-gram embedding tables of a language model.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def ngscale(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Plan the hashed n-gram embedding tables of a language model."""
+
+
+app.command("collisions")(collisions.collisions)
+app.command("budget")(budget.budget)
+app.command("probe")(probe.probe)
+app.command("train-small")(train_small.train_small)
+
+
+def main() -> None:
+    """The console script."""
+    app()

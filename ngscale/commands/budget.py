@@ -1,0 +1,5 @@
+"""``ngscale budget``."""
+
+
+def budget() -> None:
+    """Placeholder until the next commit."""

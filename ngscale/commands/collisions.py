@@ -1,0 +1,5 @@
+"""``ngscale collisions``."""
+
+
+def collisions() -> None:
+    """Placeholder until the next commit."""

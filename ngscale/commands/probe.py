@@ -1,0 +1,5 @@
+"""``ngscale probe``."""
+
+
+def probe() -> None:
+    """Placeholder until the next commit."""

@@ -1,0 +1,182 @@
+"""What a verb returns: a RunRecord (strict JSON) and a Report (what a person reads).
+
+A record is a pure function of the inputs. Where, when and with which versions it was made is
+``environment``, kept apart so that equal inputs give equal bytes.
+"""
+
+import datetime
+import errno
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ngscale import __version__
+from ngscale.errors import InputError, ResourceError
+
+SCHEMA_VERSION = 1
+_VERSIONED_PACKAGES = ("numpy", "numba", "tokenizers", "datasets", "torch", "transformers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """Inputs and results of one run; everything in it is plain JSON."""
+
+    verb: str
+    answer: str
+    """One sentence: what the user asked."""
+    inputs: Mapping[str, Any]
+    """What the results are a function of: hashes of files, options, RNG seeds."""
+    results: Mapping[str, Any]
+    """The verb's own keys, which stand at the top level of the document."""
+
+    def document(self) -> dict[str, Any]:
+        """The JSON object: ``schema_version``, ``verb``, ``answer``, ``inputs`` and results."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "verb": self.verb,
+            "answer": self.answer,
+            "inputs": dict(self.inputs),
+            **self.results,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table: ``spec`` is a format specification, used only where rendered."""
+
+    key: str
+    title: str
+    spec: str = ""
+
+    def cell(self, row: Mapping[str, Any]) -> str:
+        """This column's value in ``row`` as a person reads it; empty where there is none."""
+        value = row.get(self.key)
+        return "" if value is None else format(value, self.spec)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows with named columns; saved as ``data/<name>.csv``."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: Sequence[Mapping[str, Any]]
+    terminal: bool = True
+    """Whether the terminal and the report show it; False keeps it a data file only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One line, set of points or set of bars; ``low``/``high`` draw an interval around it."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    style: Literal["line", "points", "dashed", "bar"] = "line"
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One set of axes."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    y_log: bool = False
+    x_ticks: tuple[str, ...] | None = None
+    """Names for x = 0, 1, 2, ... where x is a category."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """Panels side by side; saved as ``figures/<name>.svg`` and ``.png``."""
+
+    name: str
+    caption: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A heading with paragraphs, then figures, then tables."""
+
+    heading: str
+    paragraphs: tuple[str, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    tables: tuple[Table, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The answer first, then sections."""
+
+    title: str
+    answer: str
+    sections: tuple[Section, ...]
+
+    @property
+    def tables(self) -> list[Table]:
+        """All tables, in reading order."""
+        return [table for section in self.sections for table in section.tables]
+
+    @property
+    def figures(self) -> list[Figure]:
+        """All figures, in reading order."""
+        return [figure for section in self.sections for figure in section.figures]
+
+
+def environment(argv: Sequence[str]) -> dict[str, Any]:
+    """Who made a record, when, where, with what. Never part of the record."""
+    versions = {"python": platform.python_version(), "ngscale": __version__}
+    for package in _VERSIONED_PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "argv": list(argv),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": platform.machine(),
+        "platform": sys.platform,
+        "num_cpus": os.cpu_count(),
+        "versions": versions,
+    }
+
+
+def dump_json(document: Mapping[str, Any]) -> str:
+    """Strict JSON (no NaN, no infinity), two-space indent, one trailing newline."""
+    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write ``path`` whole or not at all: a temporary file beside it, then a rename.
+
+    Raises:
+        ResourceError: the disk is full.
+        InputError: the directory cannot be written.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(f"{path}: the disk is full; choose another --out") from error
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error

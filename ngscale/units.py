@@ -1,0 +1,25 @@
+"""Numbers as people write them: 31.4B parameters, 80G of memory, 45.8%."""
+
+_COUNT_SUFFIXES = (("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3))
+_BYTE_SUFFIXES = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+
+
+def format_count(count: float) -> str:
+    """Three significant decimals with a suffix: 31406985216 -> ``31.407B``."""
+    for suffix, factor in _COUNT_SUFFIXES:
+        if abs(count) >= factor:
+            return f"{count / factor:.3f}{suffix}"
+    return f"{count:,.0f}"
+
+
+def format_bytes(num_bytes: float) -> str:
+    """Binary units: 2**30 -> ``1.00 GiB``."""
+    for suffix, factor in _BYTE_SUFFIXES:
+        if abs(num_bytes) >= factor:
+            return f"{num_bytes / factor:,.2f} {suffix}"
+    return f"{num_bytes:,.0f} B"
+
+
+def format_share(frac: float) -> str:
+    """A fraction in [0, 1] as a percentage: 0.4581 -> ``45.81%``."""
+    return f"{100 * frac:.2f}%"
