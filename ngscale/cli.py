@@ -28,8 +28,10 @@ class _Group(TyperGroup):
         except Exception as error:
             if ctx.params.get("debug") or type(error).__module__.startswith("typer"):
                 raise
-            print(f"error: internal: {type(error).__name__}: {error} (--debug shows where)",
-                  file=sys.stderr)
+            print(
+                f"error: internal: {type(error).__name__}: {error} (--debug shows where)",
+                file=sys.stderr,
+            )
             raise typer.Exit(1) from None
 
 

@@ -96,10 +96,7 @@ def can_draw() -> bool:
 
 
 def _shown_rows(table: Table) -> list[list[str]]:
-    return [
-        [column.cell(row) for column in table.columns]
-        for row in table.rows[:_MAX_ROWS_SHOWN]
-    ]
+    return [[column.cell(row) for column in table.columns] for row in table.rows[:_MAX_ROWS_SHOWN]]
 
 
 def _note(table: Table) -> str:
@@ -137,8 +134,10 @@ def _markdown(report: Report, *, with_figures: bool) -> str:
 def _markdown_table(table: Table) -> list[str]:
     titles = " | ".join(column.title for column in table.columns)
     rule = " | ".join(["---"] + ["---:"] * (len(table.columns) - 1))
-    rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in
-            _shown_rows(table)]
+    rows = [
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+        for row in _shown_rows(table)
+    ]
     note = [_note(table), ""] if _note(table) else []
     return [f"### {table.title}", "", f"| {titles} |", f"| {rule} |", *rows, "", *note]
 
@@ -196,21 +195,45 @@ def _draw_panel(panel: Panel, axis: Any) -> None:
             positions = [x + shift for x in series.x]
             axis.bar(positions, series.y, width=width, label=series.label)
             if series.low is not None and series.high is not None:
-                axis.errorbar(positions, series.y, yerr=_errors(series.y, series.low, series.high),
-                              fmt="none", ecolor="#333", capsize=3)
+                axis.errorbar(
+                    positions,
+                    series.y,
+                    yerr=_errors(series.y, series.low, series.high),
+                    fmt="none",
+                    ecolor="#333",
+                    capsize=3,
+                )
         elif series.style == "points":
             if series.low is not None and series.high is not None:
-                axis.errorbar(series.x, series.y, yerr=_errors(series.y, series.low, series.high),
-                              fmt="o", markersize=4, capsize=3, label=series.label)
+                axis.errorbar(
+                    series.x,
+                    series.y,
+                    yerr=_errors(series.y, series.low, series.high),
+                    fmt="o",
+                    markersize=4,
+                    capsize=3,
+                    label=series.label,
+                )
             else:
                 axis.plot(series.x, series.y, "o", markersize=3.5, label=series.label)
         else:
             dashed = series.style == "dashed"
-            (line,) = axis.plot(series.x, series.y, linewidth=1.2, label=series.label,
-                                linestyle="--" if dashed else "-")
+            (line,) = axis.plot(
+                series.x,
+                series.y,
+                linewidth=1.2,
+                label=series.label,
+                linestyle="--" if dashed else "-",
+            )
             if series.low is not None and series.high is not None:
-                axis.fill_between(series.x, series.low, series.high, alpha=0.2,
-                                  color=line.get_color(), linewidth=0)
+                axis.fill_between(
+                    series.x,
+                    series.low,
+                    series.high,
+                    alpha=0.2,
+                    color=line.get_color(),
+                    linewidth=0,
+                )
     axis.set_title(panel.title)
     axis.set_xlabel(panel.x_label)
     axis.set_ylabel(panel.y_label)

@@ -13,8 +13,11 @@ JsonOption = Annotated[
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option("--out", metavar="DIR", help="Write the report (README.md, report.html, "
-                 "record.json, data, figures) here."),
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Write the report (README.md, report.html, record.json, data, figures) here.",
+    ),
 ]
 CorpusOption = Annotated[
     list[str] | None,

@@ -1,0 +1,64 @@
+"""The LongCat polynomial (arXiv:2601.21204 Eq. 2; LongCat-Flash-Lite modeling_longcat_ngram.py)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int64, UInt32
+
+from ngscale.spec import NgramSpec
+
+
+def row_ids_exact(tokens: Sequence[int], spec: NgramSpec) -> list[list[int]]:
+    """The definition: row in every table at every position, in Python integers.
+
+    ``id_i(p) = sum_{s < order(i)} c_s V**s mod rows_i``; ``c_s`` is the token s places back, or 0
+    before the segment's start. A boundary token closes its own segment: it still sees its
+    look-back, what follows does not see past it.
+    """
+    ids: list[list[int]] = []
+    segment_start = 0
+    for p, token in enumerate(tokens):
+        row = []
+        for i, rows in enumerate(spec.table_rows):
+            reach = min(spec.order_of(i), p - segment_start + 1)
+            row.append(sum(tokens[p - s] * spec.hash_base**s for s in range(reach)) % rows)
+        ids.append(row)
+        if token == spec.boundary_token:
+            segment_start = p + 1
+    return ids
+
+
+def row_ids(tokens: UInt32[np.ndarray, " T"], spec: NgramSpec) -> Int64[np.ndarray, "T E"]:
+    """The Numba twin of ``row_ids_exact``; ids must be below ``spec.hash_base``."""
+    from ngscale.kernels.polynomial import stream_rows
+
+    weights = np.zeros((spec.num_tables, spec.max_order), dtype=np.uint64)
+    for i, rows in enumerate(spec.table_rows):
+        weights[i] = _weights(spec.hash_base, rows, spec.max_order)
+    out = np.empty((len(tokens), spec.num_tables), dtype=np.int64)
+    stream_rows(
+        tokens,
+        weights,
+        np.array(spec.table_rows, dtype=np.uint64),
+        np.array([spec.order_of(i) for i in range(spec.num_tables)], dtype=np.int64),
+        np.int64(-1 if spec.boundary_token is None else spec.boundary_token),
+        out,
+    )
+    return out
+
+
+def gram_row_ids(
+    grams: UInt32[np.ndarray, "order G"], *, hash_base: int, table_rows: int
+) -> UInt32[np.ndarray, " G"]:
+    """Row of every complete n-gram in one table; ``grams[s]`` is the token s places back."""
+    from ngscale.kernels.polynomial import gram_rows
+
+    out = np.empty(grams.shape[1], dtype=np.uint32)
+    weights = _weights(hash_base, table_rows, grams.shape[0])
+    gram_rows(grams, weights, np.uint64(table_rows), out)
+    return out
+
+
+def _weights(hash_base: int, rows: int, order: int) -> np.ndarray:
+    """``V**s mod rows`` for s = 0..order-1, uint64 [order]."""
+    return np.array([pow(hash_base, s, rows) for s in range(order)], dtype=np.uint64)

@@ -1,0 +1,1 @@
+"""Every @njit function: untyped, pure loops over arrays. Plain twins: tests/reference.py."""
