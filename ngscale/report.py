@@ -164,7 +164,7 @@ def _draw(figure: Figure) -> tuple[bytes, bytes]:
     mpl.use("agg")
     from matplotlib import pyplot
 
-    settings: dict[str, Any] = {
+    settings: Any = {
         "svg.hashsalt": figure.name,
         "font.size": 10,
         "axes.spines.top": False,
