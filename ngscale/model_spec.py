@@ -7,8 +7,7 @@ Standard library only.
 """
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,10 @@ _NGRAM_KEYS = {
     "num_subtables": ("emb_split_num", "oe_split_num"),
 }
 """Aliases: Flash-Lite's keys first, then LongCat-2.0's (SGLang ``LongcatFlashProConfig``)."""
+_UNSUPPORTED_SWITCHES = ("tie_word_embeddings", "attention_bias", "router_bias")
+"""Keys that, when true, change the tensors in a way no design here can say."""
+_MAX_WHOLE = 2**31 - 1
+_MAX_NUMBER = 2.0**53
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +58,18 @@ class LongcatModel:
     v_head_dim: int
     num_mtp_layers: int
     """Multi-token-prediction layers; counted apart from the total."""
+    index_n_heads: int = 0
+    """Heads of the sparse-attention indexer that Lite-Sparse has in every layer's first attention
+    (``attention_method`` LSA, RMS ``k_norm``); 0 where there is none."""
+    index_head_dim: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a top-k that the router cannot fill."""
+        if self.moe_topk > self.n_routed_experts + self.zero_expert_num:
+            raise SpecError(
+                f"moe_topk {self.moe_topk} exceeds n_routed_experts {self.n_routed_experts} + "
+                f"zero_expert_num {self.zero_expert_num}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,16 +116,23 @@ class Design:
 
     def __post_init__(self) -> None:
         """Refuse more tables than the hidden size has columns for."""
-        if self.ngram is not None and self.ngram.num_tables > self.model.hidden_size:
-            raise SpecError(
-                f"{self.ngram.num_tables} tables leave no width in hidden_size "
-                f"{self.model.hidden_size}"
-            )
+        if self.ngram is not None:
+            check_num_tables(self.ngram.num_tables, hidden_size=self.model.hidden_size)
 
     @property
     def table_width(self) -> int:
         """Columns of every table: ``hidden_size // num_tables`` (0 without tables)."""
         return 0 if self.ngram is None else self.model.hidden_size // self.ngram.num_tables
+
+
+def check_num_tables(num_tables: int, *, hidden_size: int) -> None:
+    """Refuse more tables than the hidden size has columns for.
+
+    Raises:
+        SpecError: names both numbers.
+    """
+    if num_tables > hidden_size:
+        raise SpecError(f"{num_tables} tables leave no width in hidden_size {hidden_size}")
 
 
 class ConfigReader:
@@ -134,8 +156,8 @@ class ConfigReader:
         value = self.values[key]
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.fail(key, f"must be a whole number, got {json.dumps(value)}")
-        if value < minimum:
-            raise self.fail(key, f"must be at least {minimum}, got {value}")
+        if not minimum <= value <= _MAX_WHOLE:
+            raise self.fail(key, f"must be {minimum}..{_MAX_WHOLE}, got {value}")
         return value
 
     def number(self, key: str, *, default: float | None = None) -> float:
@@ -145,14 +167,14 @@ class ConfigReader:
         value = self.values.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.fail(key, f"must be a number, got {json.dumps(value)}")
-        if not math.isfinite(value) or value <= 0:
-            raise self.fail(key, f"must be finite and positive, got {value}")
+        if not 0 < value <= _MAX_NUMBER:  # an int too large for a float, too
+            raise self.fail(key, f"must be positive and at most 2**53, got {value}")
         return value
 
     def one_of(self, keys: tuple[str, ...]) -> str | None:
         """The one key of these aliases that is set; None where none is."""
         found = [key for key in keys if self.values.get(key) is not None]
-        if len(found) > 1 and len({self.values[key] for key in found}) > 1:
+        if any(self.values[key] != self.values[found[0]] for key in found):
             raise self.fail(" and ".join(found), "disagree; keep one")
         return found[0] if found else None
 
@@ -199,20 +221,27 @@ def read_design(path: Path) -> Design:
     reader = read_config(path)
     model_type = reader.values.get("model_type")
     architectures = reader.values.get("architectures") or []
+    if not isinstance(architectures, list):
+        raise reader.fail("architectures", f"must be a list, got {json.dumps(architectures)}")
     if model_type == DECODER_MODEL_TYPE:
-        model: ModelSpec = _read_decoder(reader)
+        read_model: Callable[[ConfigReader], ModelSpec] = _read_decoder
     elif model_type in _LONGCAT_MODEL_TYPES or any(
         name in _LONGCAT_ARCHITECTURES for name in architectures
     ):
-        model = _read_longcat(reader)
+        read_model = _read_longcat
     else:
         raise reader.fail(
             "model_type",
             f"{json.dumps(model_type)} (architectures {json.dumps(architectures)}) is not "
             f"understood; known: {', '.join((*_LONGCAT_MODEL_TYPES, DECODER_MODEL_TYPE))}",
         )
+    for switch in _UNSUPPORTED_SWITCHES:
+        if reader.values.get(switch):
+            value = json.dumps(reader.values[switch])
+            raise reader.fail(switch, f"{value} is not understood; only false is")
     try:
-        return Design(model=model, ngram=_read_ngram(reader, model.vocab_size))
+        model = read_model(reader)
+        return Design(model=model, ngram=_read_ngram(reader, model))
     except SpecError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -221,7 +250,13 @@ def _read_longcat(reader: ConfigReader) -> LongcatModel:
     layers_key = "num_layers" if "num_layers" in reader.values else "num_hidden_layers"
     num_layers = reader.whole(layers_key)
     if layers_key == "num_hidden_layers":  # exports count each of the two sub-layers
+        if num_layers % 2:
+            raise reader.fail(layers_key, f"counts sub-layers, so must be even, got {num_layers}")
         num_layers //= 2
+    index_n_heads = reader.whole("index_n_heads", minimum=0, default=0)
+    if index_n_heads and reader.values.get("index_k_norm_type") != "rms":
+        norm = json.dumps(reader.values.get("index_k_norm_type"))
+        raise reader.fail("index_k_norm_type", f'must be "rms" beside index_n_heads, got {norm}')
     return LongcatModel(
         vocab_size=reader.whole("vocab_size"),
         hidden_size=reader.whole("hidden_size"),
@@ -238,29 +273,28 @@ def _read_longcat(reader: ConfigReader) -> LongcatModel:
         qk_rope_head_dim=reader.whole("qk_rope_head_dim"),
         v_head_dim=reader.whole("v_head_dim"),
         num_mtp_layers=reader.whole("mtp_num_layers", minimum=0, default=0),
+        index_n_heads=index_n_heads,
+        index_head_dim=reader.whole("index_head_dim") if index_n_heads else 0,
     )
 
 
 def _read_decoder(reader: ConfigReader) -> DecoderModel:
-    try:
-        return DecoderModel(
-            vocab_size=reader.whole("vocab_size"),
-            hidden_size=reader.whole("hidden_size"),
-            num_hidden_layers=reader.whole("num_hidden_layers"),
-            num_attention_heads=reader.whole("num_attention_heads"),
-            num_key_value_heads=reader.whole("num_key_value_heads"),
-            head_dim=reader.whole("head_dim"),
-            moe_intermediate_size=reader.whole("moe_intermediate_size"),
-            num_experts=reader.whole("num_experts"),
-            num_experts_per_tok=reader.whole("num_experts_per_tok"),
-            rope_theta=reader.number("rope_theta", default=10_000.0),
-            rms_norm_eps=reader.number("rms_norm_eps", default=1e-6),
-        )
-    except SpecError as error:
-        raise InputError(f"{reader.source}: {error}") from error
+    return DecoderModel(
+        vocab_size=reader.whole("vocab_size"),
+        hidden_size=reader.whole("hidden_size"),
+        num_hidden_layers=reader.whole("num_hidden_layers"),
+        num_attention_heads=reader.whole("num_attention_heads"),
+        num_key_value_heads=reader.whole("num_key_value_heads"),
+        head_dim=reader.whole("head_dim"),
+        moe_intermediate_size=reader.whole("moe_intermediate_size"),
+        num_experts=reader.whole("num_experts"),
+        num_experts_per_tok=reader.whole("num_experts_per_tok"),
+        rope_theta=reader.number("rope_theta", default=10_000.0),
+        rms_norm_eps=reader.number("rms_norm_eps", default=1e-6),
+    )
 
 
-def _read_ngram(reader: ConfigReader, vocab_size: int) -> NgramSpec | None:
+def _read_ngram(reader: ConfigReader, model: ModelSpec) -> NgramSpec | None:
     extension = _read_extension(reader)
     ratio_key = reader.one_of(_NGRAM_KEYS["ratio"])
     order_key = reader.one_of(_NGRAM_KEYS["max_order"])
@@ -272,6 +306,7 @@ def _read_ngram(reader: ConfigReader, vocab_size: int) -> NgramSpec | None:
         raise reader.fail(" or ".join(missing), "is missing, but other n-gram keys are set")
     max_order, num_subtables = reader.whole(order_key, minimum=2), reader.whole(split_key)
     num_tables = (max_order - 1) * num_subtables
+    check_num_tables(num_tables, hidden_size=model.hidden_size)
     rows = extension.get("table_rows")
     if rows is None:
         if ratio_key is None:
@@ -279,7 +314,7 @@ def _read_ngram(reader: ConfigReader, vocab_size: int) -> NgramSpec | None:
                 " or ".join(_NGRAM_KEYS["ratio"]),
                 f"is missing, and {EXTENSION_KEY}.table_rows does not give the sizes either",
             )
-        rows = longcat_rows(reader.number(ratio_key), vocab_size, num_tables)
+        rows = longcat_rows(reader.number(ratio_key), model.vocab_size, num_tables)
     elif not isinstance(rows, list) or not all(type(size) is int for size in rows):
         raise reader.fail(f"{EXTENSION_KEY}.table_rows", "must be a list of whole numbers")
     if extension.get("policy", "hf") == "no_eos":
@@ -287,7 +322,7 @@ def _read_ngram(reader: ConfigReader, vocab_size: int) -> NgramSpec | None:
     else:
         boundary = reader.whole("eos_token_id", minimum=0)
     return NgramSpec(
-        hash_base=vocab_size,
+        hash_base=model.vocab_size,
         max_order=max_order,
         num_subtables=num_subtables,
         table_rows=tuple(rows),
@@ -314,7 +349,7 @@ def decoder_config(design: Design) -> dict[str, Any]:
     """config.json of a design on ngscale's own decoder; ``read_design`` gives it back.
 
     Raises:
-        SpecError: the model is of another family.
+        SpecError: the model is of another family, or the hash base is not the vocabulary size.
     """
     model = design.model
     if not isinstance(model, DecoderModel):
@@ -327,6 +362,11 @@ def decoder_config(design: Design) -> dict[str, Any]:
     }
     spec = design.ngram
     if spec is not None:
+        if spec.hash_base != model.vocab_size:
+            raise SpecError(
+                f"hash_base {spec.hash_base} is not vocab_size {model.vocab_size}; "
+                "config.json cannot say that"
+            )
         config |= {
             "emb_neighbor_num": spec.max_order,
             "emb_split_num": spec.num_subtables,

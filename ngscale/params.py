@@ -28,9 +28,9 @@ GROUPS = (
 def parameter_groups(design: Design) -> dict[str, int]:
     """Parameters of every group in ``GROUPS``, 0 where the design has none.
 
-    ``attention`` includes the two layernorms inside MLA; ``norms`` is all others, the final one
-    and the amplification's weight. ``mtp`` leaves out the copy of the word embedding that
-    LongCat checkpoints store with it.
+    ``attention`` includes the two layernorms inside MLA and Lite-Sparse's indexer; ``norms`` is
+    all others, the final one and the amplification's weight. ``mtp`` leaves out the copy of the
+    word embedding that LongCat checkpoints store with it.
     """
     model = design.model
     own = _longcat_groups(model) if isinstance(model, LongcatModel) else _decoder_groups(model)
@@ -62,7 +62,7 @@ def _longcat_groups(model: LongcatModel) -> dict[str, int]:
     # eh_proj [D, 2D]; norms: enorm, hnorm, input, post-attention and the MTP's own final one
     mtp_layer = 2 * D * D + attention + dense_ffn + 5 * D
     return {
-        "attention": num_sublayers * attention,
+        "attention": num_sublayers * attention + model.num_layers * _indexer_parameters(model),
         "dense_ffn": num_sublayers * dense_ffn,
         "experts": model.num_layers * model.n_routed_experts * expert_parameters(model),
         "router": model.num_layers * num_routed * D,
@@ -83,6 +83,12 @@ def _mla_parameters(model: LongcatModel) -> int:
         + model.kv_lora_rank * H * (model.qk_nope_head_dim + model.v_head_dim)
     )
     return query + key_value + H * model.v_head_dim * D
+
+
+def _indexer_parameters(model: LongcatModel) -> int:
+    """The indexer of one layer's first attention: wq_b, wk, weights_proj and k_norm."""
+    H, d = model.index_n_heads, model.index_head_dim
+    return H * d * model.q_lora_rank + d * model.hidden_size + H * model.hidden_size + d
 
 
 def _decoder_groups(model: DecoderModel) -> dict[str, int]:
