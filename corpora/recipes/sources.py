@@ -1,0 +1,115 @@
+"""What every recipe shares: fetching a source, checking it, writing a result whole."""
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MANIFEST = Path(__file__).parents[1] / "manifest.toml"
+
+
+class RecipeError(Exception):
+    """A failure the user can mend; shown as one line."""
+
+    exit_code: int
+
+
+class InputError(RecipeError):
+    """A given file, package or directory is not what the recipe needs."""
+
+    exit_code = 3
+
+
+class NetworkError(RecipeError):
+    """A download failed; giving the file by hand is the way round."""
+
+    exit_code = 5
+
+
+def run_recipe(main: Callable[[], None]) -> int:
+    """Exit code of ``main``: 0, or that of the error it raised, told on stderr."""
+    try:
+        main()
+    except RecipeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return InputError.exit_code
+    return 0
+
+
+def manifest_entry(name: str) -> dict[str, Any]:
+    """The entry of manifest.toml called ``name``."""
+    entries = tomllib.loads(MANIFEST.read_text(encoding="utf-8"))["artefact"]
+    return next(dict(entry) for entry in entries if entry["name"] == name)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_sha256(label: str, found: str, expected: str) -> None:
+    """Refuse a file which is not the one manifest.toml records.
+
+    Raises:
+        InputError: the digests differ.
+    """
+    if found != expected:
+        raise InputError(f"{label} has sha256 {found}, manifest.toml records {expected}")
+
+
+def download(command: list[str], into: Path, pattern: str) -> Path:
+    """Run a downloader in the directory ``into``; the one file it leaves there.
+
+    Raises:
+        InputError: the downloader is not installed.
+        NetworkError: it failed or left nothing.
+    """
+    try:
+        done = subprocess.run(command, cwd=into, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise InputError(f"{command[0]} is not installed; download the file by hand") from error
+    files = sorted(into.glob(pattern))
+    if done.returncode != 0 or not files:
+        story = done.stderr.strip().splitlines() or ["no file came"]
+        raise NetworkError(f"{' '.join(command)} failed: {story[-1]}")
+    return files[0]
+
+
+def unpacked_deb(package: str, given: Path | None, into: Path) -> Path:
+    """Root of the unpacked Debian package: the ``given`` .deb, else one from apt-get.
+
+    Raises:
+        InputError: the .deb is missing or does not unpack.
+        NetworkError: apt-get could not download it.
+    """
+    deb = given or download(["apt-get", "download", package], into, f"{package}_*.deb")
+    if not deb.is_file():
+        raise InputError(f"{deb}: no such file")
+    root = into / f"{package}-root"
+    done = subprocess.run(["dpkg-deb", "-x", deb, root], capture_output=True, check=False)
+    if done.returncode != 0:
+        raise InputError(f"{deb} is not a Debian package")
+    return root
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write ``data`` through a temporary file and a rename: whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        temporary = Path(file.name)
+        file.write(data)
+    temporary.chmod(0o644)
+    temporary.replace(path)
+
+
+def result_line(path: Path) -> str:
+    """``sha256  bytes  path``, to be held against manifest.toml."""
+    return f"{sha256_of(path)}  {path.stat().st_size:>9,} bytes  {path}"
