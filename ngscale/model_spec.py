@@ -300,6 +300,8 @@ def _read_ngram(reader: ConfigReader, model: ModelSpec) -> NgramSpec | None:
     order_key = reader.one_of(_NGRAM_KEYS["max_order"])
     split_key = reader.one_of(_NGRAM_KEYS["num_subtables"])
     if ratio_key is None and order_key is None and split_key is None:
+        if extension:
+            raise reader.fail(EXTENSION_KEY, "is set, but the n-gram keys it extends are not")
         return None
     if order_key is None or split_key is None:
         missing = _NGRAM_KEYS["max_order" if order_key is None else "num_subtables"]
