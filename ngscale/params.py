@@ -6,6 +6,7 @@ The tensor shapes are those of the released checkpoints (LongCat-Flash-Lite's sa
 
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Literal
 
 from ngscale.model_spec import DecoderModel, Design, LongcatModel, ModelSpec
 
@@ -23,6 +24,8 @@ GROUPS = (
     "mtp",
 )
 """Every group, in reporting order; ``mtp`` is counted apart from the total."""
+
+Dtype = Literal["bf16", "fp32", "fp8"]
 
 
 def parameter_groups(design: Design) -> dict[str, int]:
@@ -223,3 +226,17 @@ def _ngram_parameters(design: Design) -> int:
     """What the design loses with its tables: rows, projections, amplification weight."""
     bare = replace(design, ngram=None)
     return total_parameters(design) - total_parameters(bare)
+
+
+def bytes_per_parameter(dtype: Dtype) -> dict[str, int]:
+    """Bytes of one stored parameter of every group when weights are kept as ``dtype``.
+
+    The router and its bias are fp32 in LongCat checkpoints whatever the rest is. ``fp8`` is what
+    published fp8 exports do: attention, dense FFN and experts at one byte, all else bf16; their
+    scales and the few norms inside attention are not told apart.
+    """
+    widths = dict.fromkeys(GROUPS, 4 if dtype == "fp32" else 2)
+    widths["router"] = widths["router_bias"] = 4
+    if dtype == "fp8":
+        widths |= dict.fromkeys(("attention", "dense_ffn", "experts"), 1)
+    return widths

@@ -1,0 +1,153 @@
+"""A design -> the record of its budget. Pure arithmetic; every count is an exact integer."""
+
+from typing import Any
+
+from ngscale.budget.warnings import warnings
+from ngscale.model_spec import Design
+from ngscale.params import (
+    Dtype,
+    active_parameters,
+    bytes_per_parameter,
+    expert_only_equivalent,
+    num_experts,
+    parameter_equivalent_experts,
+    parameter_equivalent_moe,
+    parameter_groups,
+    total_parameters,
+)
+from ngscale.records import RunRecord
+from ngscale.spec import MAX_TABLE_ROWS
+from ngscale.units import format_count, format_share
+
+
+def build(design: Design, *, target: str, config_sha256: str, dtype: Dtype) -> RunRecord:
+    """The budget of ``design``, which a config.json of this hash describes.
+
+    ``target`` is what the answer calls it; it must not be a path, for a record is a function of
+    contents, not of places.
+    """
+    parameters = _parameters(design)
+    results = {
+        "parameters": parameters,
+        "parameter_equivalent_moe": None if design.ngram is None else _equivalent_moe(design),
+        "memory": _memory(design, dtype),
+        "traffic": _traffic(design, dtype),
+        "tables": _tables(design),
+        "table_rows": _table_rows(design),
+        "warnings": warnings(design),
+    }
+    return RunRecord(
+        verb="budget",
+        answer=_answer(target, results),
+        inputs={"target": target, "config_sha256": config_sha256, "dtype": dtype},
+        results=results,
+    )
+
+
+def _parameters(design: Design) -> dict[str, Any]:
+    groups = parameter_groups(design)
+    total = total_parameters(design)
+    assert sum(groups.values()) == total + groups["mtp"], "groups do not sum to the total"
+    return {
+        "total": total,
+        "groups": {name: count for name, count in groups.items() if name != "mtp"},
+        "mtp": groups["mtp"],
+        "active": {
+            convention: {"min": count.minimum, "max": count.maximum, "groups": list(count.groups)}
+            for convention, count in active_parameters(design).items()
+        },
+        "ngram_tables": groups["ngram_tables"],
+        "ngram_share": groups["ngram_tables"] / total,
+        "ngram_share_with_word_table": (groups["ngram_tables"] + groups["word_embedding"]) / total,
+    }
+
+
+def _equivalent_moe(design: Design) -> dict[str, Any]:
+    equivalent = parameter_equivalent_moe(design)
+    total = total_parameters(equivalent)
+    groups = parameter_groups(equivalent)
+    del groups["mtp"]
+    return {
+        "experts_per_layer": num_experts(equivalent.model),
+        "experts_per_layer_with_tables": num_experts(design.model),
+        "exact_added_experts_per_layer": float(parameter_equivalent_experts(design)),
+        "added_experts_per_layer_without_router": float(expert_only_equivalent(design)),
+        "total": total,
+        "total_difference": total - total_parameters(design),
+        "groups": groups,
+    }
+
+
+def _memory(design: Design, dtype: Dtype) -> dict[str, Any]:
+    widths = bytes_per_parameter(dtype)
+    group_bytes = {name: count * widths[name] for name, count in parameter_groups(design).items()}
+    mtp_bytes = group_bytes.pop("mtp")
+    return {
+        "dtype": dtype,
+        "weight_bytes": sum(group_bytes.values()),
+        "ngram_table_bytes": group_bytes["ngram_tables"],
+        "mtp_bytes": mtp_bytes,
+        "group_bytes": group_bytes,
+        "bytes_per_parameter": widths,
+    }
+
+
+def _traffic(design: Design, dtype: Dtype) -> dict[str, int]:
+    """What one token reads from the tables: one row of each."""
+    num_tables = 0 if design.ngram is None else design.ngram.num_tables
+    row_bytes = design.table_width * bytes_per_parameter(dtype)["ngram_tables"]
+    return {
+        "rows_per_token": num_tables,
+        "bytes_per_row": row_bytes,
+        "bytes_per_token": num_tables * row_bytes,
+    }
+
+
+def _tables(design: Design) -> list[dict[str, int]]:
+    spec = design.ngram
+    if spec is None:
+        return []
+    return [
+        {
+            "index": table,
+            "order": spec.order_of(table),
+            "rows": rows,
+            "width": design.table_width,
+            "parameters": rows * design.table_width,
+        }
+        for table, rows in enumerate(spec.table_rows)
+    ]
+
+
+def _table_rows(design: Design) -> dict[str, int | float] | None:
+    """Extremes and sum of the table sizes; engines number the rows of all tables in one int32."""
+    if design.ngram is None:
+        return None
+    rows = design.ngram.table_rows
+    return {
+        "min": min(rows),
+        "max": max(rows),
+        "total": sum(rows),
+        "int32_share": sum(rows) / MAX_TABLE_ROWS,
+    }
+
+
+def _answer(target: str, results: dict[str, Any]) -> str:
+    parameters = results["parameters"]
+    total = format_count(parameters["total"])
+    active = _range(parameters["active"]["with_projections"])
+    if not results["tables"]:
+        return f"{target} has {total} parameters, none in n-gram tables; {active} are active."
+    moe = results["parameter_equivalent_moe"]
+    return (
+        f"{target} has {total} parameters, {format_count(parameters['ngram_tables'])} "
+        f"({format_share(parameters['ngram_share'])}) of them in {len(results['tables'])} n-gram "
+        f"tables; {active} are active; the parameter-equivalent MoE has "
+        f"{moe['experts_per_layer']} experts per layer instead of "
+        f"{moe['experts_per_layer_with_tables']}."
+    )
+
+
+def _range(count: dict[str, int]) -> str:
+    low, high = format_count(count["min"]), format_count(count["max"])
+    return low if low == high else f"{low}-{high}"
