@@ -22,8 +22,8 @@ def show(report: Report) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(soft_wrap=False)
-    console.print(Text(report.answer, style="bold"))
+    console = Console(highlight=False)
+    console.print(Text(report.answer, style="bold"), soft_wrap=True)
     for table in report.tables:
         if table.terminal:
             console.print()
@@ -37,7 +37,13 @@ def _table(table: Table) -> object:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    drawn = RichTable(title=Text(table.title), title_justify="left", box=SIMPLE_HEAD)
+    drawn = RichTable(
+        title=Text(table.title),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for index, column in enumerate(table.columns):
         drawn.add_column(Text(column.title), justify="left" if index == 0 else "right")
     for row in table.rows[:_MAX_ROWS_SHOWN]:

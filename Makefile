@@ -1,0 +1,61 @@
+# Everything runs from a bare machine with Python >= 3.11 and make; .venv is made here.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+DEMO := demo-report
+
+.PHONY: help demo test check lint docs docs-check slow gpu bench clean
+
+help:
+	@echo "make demo   a report on the embedded text in two minutes"
+	@echo "make test   install what the tests need and run them"
+	@echo "make check  format, lint, types, imports, docs, tests"
+	@echo "make slow | gpu | bench | docs | clean"
+
+demo: $(VENV)/.installed-report
+	@$(BIN)/ngscale collisions --out $(DEMO)
+	@echo
+	@head -n 1 $(DEMO)/README.md
+	@echo "$(CURDIR)/$(DEMO)/report.html"
+
+test: $(VENV)/.installed-dev
+	$(BIN)/pytest -m "not slow and not gpu"
+
+check: lint docs-check test
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/generate_cli.py
+
+docs-check: $(VENV)/.installed-dev
+	$(BIN)/python docs/generate_cli.py --check
+
+slow: $(VENV)/.installed-dev
+	$(BIN)/pytest -m "slow"
+
+gpu: $(VENV)/.installed-dev
+	$(BIN)/pytest -m "gpu"
+
+bench: $(VENV)/.installed-dev
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:
+	rm -rf $(VENV) $(DEMO) dist
+
+$(VENV)/bin/pip:
+	$(PYTHON) -c 'import sys; sys.exit("ngscale needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-report: $(VENV)/bin/pip pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[report]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/bin/pip pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[dev]'
+	@touch $@

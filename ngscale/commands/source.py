@@ -1,0 +1,53 @@
+"""``--corpus`` and ``--tokenizer`` -> a token stream and what the record says about it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ngscale.errors import UsageError
+
+if TYPE_CHECKING:
+    from ngscale.tokens import TokenStream
+
+
+def read_source(
+    corpus: Sequence[str] | None,
+    tokenizer: str | None,
+    *,
+    text_field: str = "text",
+    split: str = "train",
+    dtype: str = "uint16",
+    vocab_size: int | None = None,
+) -> tuple["TokenStream", dict[str, Any]]:
+    """The stream, and ``{"tokenizer": ..., "corpus": ...}`` for the record's inputs.
+
+    Raises:
+        UsageError: a .bin without ``vocab_size``, or text with one.
+    """
+    from ngscale import tokens
+    from ngscale.corpus import default_sources
+
+    sources = list(corpus or default_sources())
+    described: dict[str, Any] = {}
+    if tokens.is_bin(sources):
+        if vocab_size is None:
+            raise UsageError("a .bin of token ids needs --vocab-size V0")
+        stream = tokens.read_bin(sources, dtype=dtype, vocab_size=vocab_size)
+    else:
+        if vocab_size is not None:
+            raise UsageError("--vocab-size is for a .bin of token ids; text has its tokenizer's V0")
+        loaded = tokens.load_tokenizer(tokenizer or tokens.DEFAULT_TOKENIZER)
+        stream = tokens.read_stream(sources, loaded, text_field=text_field, split=split)
+        described["tokenizer"] = {
+            "name": loaded.name,
+            "sha256": loaded.sha256,
+            "vocab_size": loaded.vocab_size,
+        }
+    described["corpus"] = {
+        "name": ", ".join(Path(source).name for source in sources),
+        "sha256_of_tokens": stream.sha256(),
+        "num_tokens": stream.num_tokens,
+        "num_docs": stream.num_docs,
+        "num_bytes": stream.num_bytes,
+    }
+    return stream, described

@@ -1,0 +1,61 @@
+"""Where a table size stands between the simple multiples of the hash base: number theory only.
+
+A table whose rows M are close to p/q times the base V maps predecessors p apart to nearly the same
+row: with q*M = p*V + delta, bigrams (a, b) and (a + p, b + delta) share one (docs/method.md).
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+MAX_DENOMINATOR = 6
+"""Beyond q = 6 the measured peaks are within a few percent of the background."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbour:
+    """The fraction p/q of the base nearest to a size."""
+
+    p: int
+    q: int
+    offset: int
+    """``rows - round(p/q * V)``."""
+    distance: int
+    """``|q*rows - p*V|``: how far apart in current-token id the nearest colliding bigrams are."""
+
+    def name(self) -> str:
+        """``31 x V0 + 1`` or ``61/2 x V0``."""
+        fraction = str(self.p) if self.q == 1 else f"{self.p}/{self.q}"
+        sign = "+" if self.offset > 0 else "-"
+        return f"{fraction} x V0" + (f" {sign} {abs(self.offset)}" if self.offset else "")
+
+
+def nearest_fraction(rows: int, base: int) -> Neighbour:
+    """The p/q with q <= 6 for which ``q * |rows - p/q * V|`` is smallest; small q wins ties.
+
+    The weight q is how far the lattice vector ``(p, q*offset)`` reaches in token ids.
+    """
+    best: tuple[int, int, int] | None = None
+    for q in range(1, MAX_DENOMINATOR + 1):
+        p = max(1, round(Fraction(q * rows, base)))
+        distance = abs(q * rows - p * base)
+        if best is None or distance < best[0]:
+            best = (distance, p, q)
+    assert best is not None
+    distance, p, q = best
+    return Neighbour(p=p, q=q, offset=rows - nearest_rows(p, q, base), distance=distance)
+
+
+def nearest_rows(p: int, q: int, base: int) -> int:
+    """The size nearest to p/q times the base."""
+    return round(Fraction(p * base, q))
+
+
+def fractions_between(low: float, high: float) -> list[tuple[int, int]]:
+    """Every reduced p/q with q <= 6 in [low, high], by size."""
+    found = {
+        Fraction(p, q)
+        for q in range(1, MAX_DENOMINATOR + 1)
+        for p in range(int(low * q), int(high * q) + 2)
+        if low <= p / q <= high and p > 0
+    }
+    return [(f.numerator, f.denominator) for f in sorted(found)]

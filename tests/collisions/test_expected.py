@@ -1,0 +1,76 @@
+"""Closed forms against exact enumeration where it is possible and simulation where it is not."""
+
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import pytest
+
+from ngscale.collisions.expected import IdealHash
+from ngscale.ngrams import NgramTable
+from tests.reference import occupancy
+
+
+def table_with(counts: list[int]) -> NgramTable:
+    return NgramTable(
+        order=2,
+        tokens=np.zeros((2, len(counts)), dtype=np.uint32),
+        counts=np.array(counts, dtype=np.int64),
+    )
+
+
+@pytest.mark.parametrize("counts", [[1], [3, 1], [5, 2, 2], [7, 1, 1, 1], [1, 2, 3, 4, 5]])
+@pytest.mark.parametrize("rows", [1, 2, 3, 5])
+def test_expectations_equal_the_average_over_every_possible_hash(
+    counts: list[int], rows: int
+) -> None:
+    """All rows**n hash functions, each equally likely, in exact fractions."""
+    outcomes = [occupancy(ids, counts) for ids in product(range(rows), repeat=len(counts))]
+    total = len(outcomes)
+    occupied = Fraction(sum(o[0] for o in outcomes), total)
+    variance = Fraction(sum(o[0] ** 2 for o in outcomes), total) - occupied**2
+    ideal = IdealHash(table_with(counts)).at(rows)
+    assert ideal.occupied == pytest.approx(float(occupied), rel=1e-12)
+    assert ideal.collisions == pytest.approx(len(counts) - float(occupied), rel=1e-12, abs=1e-12)
+    assert ideal.collisions_sd == pytest.approx(float(variance) ** 0.5, rel=1e-6, abs=1e-7)
+    colliding = Fraction(sum(o[1] for o in outcomes), total)
+    assert ideal.colliding == pytest.approx(float(colliding), rel=1e-12, abs=1e-12)
+    purity = sum((o[2] for o in outcomes), start=Fraction(0)) / total / sum(counts)
+    assert ideal.purity == pytest.approx(float(purity), rel=1e-9)
+
+
+@pytest.mark.parametrize(("num_grams", "rows"), [(20_000, 8_000), (20_000, 400_000)])
+def test_expectations_lie_within_four_standard_errors_of_a_simulation(
+    num_grams: int, rows: int
+) -> None:
+    """Zipf-like counts up to 20,000; 40 random hashes, seed 0."""
+    rng = np.random.default_rng(0)
+    counts = np.maximum(1, 20_000 // np.arange(1, num_grams + 1))
+    seen = []
+    for _ in range(40):
+        ids = rng.integers(0, rows, size=num_grams)
+        grams = np.bincount(ids, minlength=rows)
+        traffic = np.bincount(ids, weights=counts, minlength=rows)
+        seen.append(
+            (
+                np.count_nonzero(grams),
+                np.count_nonzero(grams[ids] > 1),
+                np.sum(counts**2 / traffic[ids]) / counts.sum(),
+            )
+        )
+    ideal = IdealHash(table_with(counts.tolist())).at(rows)
+    means, sds = np.mean(seen, axis=0), np.std(seen, axis=0, ddof=1)
+    for value, mean, sd in zip(
+        (ideal.occupied, ideal.colliding, ideal.purity), means, sds, strict=True
+    ):
+        assert abs(value - mean) < 4 * sd / 40**0.5
+    assert ideal.collisions_sd == pytest.approx(sds[0], rel=0.5)
+
+
+def test_a_count_of_a_billion_does_not_break_the_quadrature() -> None:
+    """Two n-grams in M rows: exact by hand."""
+    big, rows = 10**9, 1000
+    ideal = IdealHash(table_with([big, 1])).at(rows)
+    shared = (big**2 + 1) / (big + 1)
+    exact = ((rows - 1) / rows * (big + 1) + shared / rows) / (big + 1)
+    assert ideal.purity == pytest.approx(exact, rel=1e-9)

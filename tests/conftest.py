@@ -1,0 +1,19 @@
+"""Hypothesis without deadlines (Numba compiles inside the first example), reproducible examples."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+settings.register_profile("ngscale", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("ngscale")
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The root of the checkout."""
+    return Path(__file__).parent.parent
