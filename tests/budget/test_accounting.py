@@ -1,0 +1,150 @@
+"""The record of a budget: exact numbers, plain JSON, a function of contents alone."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from ngscale import presets
+from ngscale.budget import build
+from ngscale.model_spec import Design, read_design
+from ngscale.params import Dtype
+from ngscale.records import RunRecord, dump_json
+from tests.designs import decoder_designs
+
+
+def record_of(name: str, dtype: Dtype = "bf16") -> RunRecord:
+    design = read_design(presets.resolve(name))
+    return build(design, target=name, config_sha256="0" * 64, dtype=dtype)
+
+
+def results_of(name: str, dtype: Dtype = "bf16") -> Any:
+    return record_of(name, dtype).results
+
+
+def test_the_answer_for_lite_is_one_sentence_with_the_published_figures() -> None:
+    """arXiv:2601.21204: 68.5B (truncated), 31.4B (46%), 2.9B-4.5B active."""
+    assert record_of("longcat-flash-lite").answer == (
+        "longcat-flash-lite has 68.562B parameters, 31.407B (45.81%) of them in 12 n-gram tables; "
+        "2.930B-4.515B are active; the parameter-equivalent MoE has 494 experts per layer instead "
+        "of 256."
+    )
+
+
+def test_the_answer_without_tables_says_so() -> None:
+    assert record_of("longcat-flash-chat").answer == (
+        "longcat-flash-chat has 560.665B parameters, none in n-gram tables; "
+        "18.694B-31.377B are active."
+    )
+
+
+def test_parameters_of_lite_are_the_published_integers() -> None:
+    """Exact integers from the tensor shapes of the released checkpoint."""
+    parameters = results_of("longcat-flash-lite")["parameters"]
+    assert parameters["total"] == 68_562_465_024
+    assert sum(parameters["groups"].values()) == 68_562_465_024
+    assert "mtp" not in parameters["groups"]
+    assert parameters["mtp"] == 108_217_344
+    assert parameters["ngram_tables"] == 31_406_985_216
+    assert parameters["ngram_share"] == 31_406_985_216 / 68_562_465_024
+    assert round(parameters["ngram_share_with_word_table"], 3) == 0.464
+    assert parameters["active"]["without_projections"] == {
+        "min": 2_920_518_912,
+        "max": 4_505_965_824,
+        "groups": [
+            "attention",
+            "dense_ffn",
+            "experts",
+            "router",
+            "router_bias",
+            "layer_norms",
+            "lm_head",
+        ],
+    }
+
+
+def test_equivalent_moe_of_lite_names_both_counts() -> None:
+    moe = results_of("longcat-flash-lite")["parameter_equivalent_moe"]
+    assert (moe["experts_per_layer"], moe["experts_per_layer_with_tables"]) == (494, 256)
+    assert round(moe["exact_added_experts_per_layer"], 2) == 237.71
+    assert round(moe["added_experts_per_layer_without_router"], 1) == 237.8
+    assert moe["total"] == 68_562_465_024 + moe["total_difference"]
+    assert sum(moe["groups"].values()) == moe["total"]
+
+
+def test_tables_of_lite_are_rows_by_width() -> None:
+    """Rows 10,223,617 to 10,223,639 of 256 columns; 122,683,536 rows in all."""
+    results = results_of("longcat-flash-lite")
+    assert results["tables"][0] == {
+        "index": 0,
+        "order": 2,
+        "rows": 10_223_617,
+        "width": 256,
+        "parameters": 2_617_245_952,
+    }
+    assert [table["order"] for table in results["tables"]] == [2] * 4 + [3] * 4 + [4] * 4
+    assert sum(table["parameters"] for table in results["tables"]) == 31_406_985_216
+    assert results["table_rows"] == {
+        "min": 10_223_617,
+        "max": 10_223_639,
+        "total": 122_683_536,
+        "int32_share": 122_683_536 / (2**31 - 1),
+    }
+
+
+@pytest.mark.parametrize(
+    ("dtype", "weight_bytes", "bytes_per_token"),
+    [
+        ("fp32", 4 * 68_562_465_024, 12 * 256 * 4),
+        ("bf16", 2 * (68_562_465_024 + 16_520_448), 12 * 256 * 2),
+        (
+            "fp8",
+            2 * (68_562_465_024 + 16_520_448) - (915_726_336 + 1_585_446_912 + 33_822_867_456),
+            12 * 256 * 2,
+        ),
+    ],
+)
+def test_bytes_follow_the_dtype(dtype: Dtype, weight_bytes: int, bytes_per_token: int) -> None:
+    """The router and its bias (16,520,448) stay fp32; fp8 exports keep the tables bf16."""
+    results = results_of("longcat-flash-lite", dtype)
+    assert results["memory"]["weight_bytes"] == weight_bytes
+    assert results["memory"]["ngram_table_bytes"] == 122_683_536 * bytes_per_token // 12
+    assert results["traffic"]["rows_per_token"] == 12
+    assert results["traffic"]["bytes_per_token"] == bytes_per_token
+
+
+def test_a_model_without_tables_reads_none() -> None:
+    results = results_of("longcat-flash-chat")
+    assert results["tables"] == []
+    assert results["parameter_equivalent_moe"] is None
+    assert results["table_rows"] is None
+    assert results["warnings"] == []
+    assert set(results["traffic"].values()) == {0}
+    assert results["parameters"]["ngram_share"] == 0
+
+
+def test_groups_that_miss_parameters_are_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ngscale.budget.accounting.total_parameters", lambda design: 1)
+    with pytest.raises(AssertionError, match="groups do not sum to the total"):
+        record_of("longcat-flash-lite")
+
+
+@given(decoder_designs())
+def test_every_record_is_strict_json_that_adds_up(design: Design) -> None:
+    record = build(design, target="any", config_sha256="0" * 64, dtype="bf16")
+    document = json.loads(dump_json(record.document()))
+    assert document == record.document()
+    assert sum(document["parameters"]["groups"].values()) == document["parameters"]["total"]
+    assert sum(document["memory"]["group_bytes"].values()) == document["memory"]["weight_bytes"]
+    tables = sum(table["parameters"] for table in document["tables"])
+    assert tables == document["parameters"]["ngram_tables"]
+
+
+@given(decoder_designs())
+def test_one_active_number_is_told_once(design: Design) -> None:
+    """A decoder has no zero experts: fewest and most active parameters are the same."""
+    bare = replace(design, ngram=None)
+    answer = build(bare, target="any", config_sha256="0" * 64, dtype="bf16").answer
+    assert "-" not in answer.split("; ")[1]

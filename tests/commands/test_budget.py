@@ -1,0 +1,187 @@
+"""``ngscale budget`` from the outside: its answers, its refusals, what it loads and writes."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from ngscale import presets
+from ngscale.cli import app
+
+LITE_CONFIG: dict[str, Any] = json.loads(presets.resolve("longcat-flash-lite").read_text())
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["budget", *arguments])
+
+
+def write(directory: Path, text: str) -> Path:
+    directory.mkdir(exist_ok=True)
+    path = directory / "config.json"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_first_line_is_the_answer() -> None:
+    result = run("longcat-flash-lite")
+    assert result.exit_code == 0
+    answer = " ".join(result.stdout.split("\n\n")[0].split())
+    assert answer == (
+        "longcat-flash-lite has 68.562B parameters, 31.407B (45.81%) of them in 12 n-gram tables; "
+        "2.930B-4.515B are active; the parameter-equivalent MoE has 494 experts per layer instead "
+        "of 256."
+    )
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_json_is_one_document_with_a_schema_version(name: str) -> None:
+    result = run(name, "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert (document["schema_version"], document["verb"]) == (1, "budget")
+    assert document["inputs"]["target"] == name
+    assert len(document["inputs"]["config_sha256"]) == 64
+    assert sum(document["parameters"]["groups"].values()) == document["parameters"]["total"]
+
+
+def test_a_file_and_its_directory_are_the_same_target(tmp_path: Path) -> None:
+    path = write(tmp_path / "wide", json.dumps(LITE_CONFIG))
+    by_file, by_directory = (
+        json.loads(run(target, "--json").stdout) for target in (str(path), str(path.parent))
+    )
+    del by_file["environment"], by_directory["environment"]
+    assert by_file == by_directory
+    assert by_file["inputs"]["target"] == "wide"
+
+
+def test_a_record_does_not_know_where_its_config_was(tmp_path: Path) -> None:
+    records = []
+    for place in ("here", "there"):
+        path = write(tmp_path / place, json.dumps(LITE_CONFIG)).rename(tmp_path / place / "c.json")
+        out = tmp_path / place / "out"
+        assert run(str(path), "--out", str(out)).exit_code == 0
+        records.append(
+            {
+                name: (out / name).read_bytes()
+                for name in ("record.json", "data/groups.csv", "figures/allocation.svg")
+            }
+        )
+    assert records[0] == records[1]
+    assert str(tmp_path).encode() not in records[0]["record.json"]
+
+
+def test_out_holds_the_whole_report(tmp_path: Path) -> None:
+    result = run("longcat-flash-lite", "--out", str(tmp_path))
+    assert result.exit_code == 0
+    assert (tmp_path / "README.md").read_text().startswith("longcat-flash-lite has 68.562B")
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["parameters"]["total"] == 68_562_465_024
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {
+        "groups.csv",
+        "active.csv",
+        "trade.csv",
+        "tables.csv",
+        "warnings.csv",
+    }
+    page = (tmp_path / "report.html").read_text()
+    assert "<h1>Parameter budget of longcat-flash-lite</h1>" in page
+
+
+def test_dtype_changes_the_bytes() -> None:
+    documents = [
+        json.loads(run("longcat-flash-lite", "--json", "--dtype", dtype).stdout)
+        for dtype in ("fp8", "bf16", "fp32")
+    ]
+    sizes = [document["memory"]["weight_bytes"] for document in documents]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) == 3
+
+
+def test_an_unknown_dtype_is_a_usage_error() -> None:
+    result = run("longcat-flash-lite", "--dtype", "int4")
+    assert result.exit_code == 2
+    assert "'int4' is not one of 'bf16', 'fp32', 'fp8'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("not json", "is not JSON"),
+        ('{"a": 1, "a": 2}', "a: appears twice"),
+        ('{"hidden_size": NaN}', "NaN is not a JSON number"),
+        ('{"model_type": "llama"}', 'model_type: "llama"'),
+        (
+            json.dumps(LITE_CONFIG | {"moe_topk": "12"}),
+            'moe_topk: must be a whole number, got "12"',
+        ),
+        (
+            json.dumps(LITE_CONFIG | {"num_layers": -14}),
+            "num_layers: must be 1..2147483647, got -14",
+        ),
+        (
+            json.dumps({key: LITE_CONFIG[key] for key in LITE_CONFIG if key != "v_head_dim"}),
+            "v_head_dim: is missing",
+        ),
+    ],
+)
+def test_a_bad_config_is_one_line_and_exit_3(tmp_path: Path, text: str, problem: str) -> None:
+    path = write(tmp_path, text)
+    result = run(str(path))
+    assert result.exit_code == 3
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"error: {path}: ")
+    assert problem in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_directory_without_a_config_is_exit_3(tmp_path: Path) -> None:
+    result = run(str(tmp_path))
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr == f"error: {tmp_path}: the directory holds no config.json\n"
+
+
+def test_preset_names_complete() -> None:
+    from ngscale.commands.budget import _complete
+
+    assert _complete("longcat-flash-l") == ["longcat-flash-lite", "longcat-flash-lite-sparse"]
+
+
+def test_a_missing_target_is_exit_3_in_a_real_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ngscale", "budget", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith(f"error: {tmp_path / 'none'}: no such file")
+    assert done.stderr.count("\n") == 1
+
+
+HEAVY = ("numpy", "numba", "torch", "scipy", "datasets", "matplotlib", "transformers")
+
+
+def test_a_real_process_loads_nothing_heavy() -> None:
+    script = (
+        "import sys\n"
+        "from ngscale.cli import app\n"
+        "app(['budget', 'longcat-flash-lite'], standalone_mode=False)\n"
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("longcat-flash-lite has 68.562B parameters")
+    assert done.stderr == "[]\n"
+
+
+def test_a_real_process_answers_in_half_a_second() -> None:
+    """The best of five, for the machine may be busy."""
+    command = [sys.executable, "-m", "ngscale", "budget", "longcat-flash-lite"]
+    durations_s = []
+    for _ in range(5):
+        start_s = time.perf_counter()
+        subprocess.run(command, capture_output=True, check=True)
+        durations_s.append(time.perf_counter() - start_s)
+    assert min(durations_s) < 0.5

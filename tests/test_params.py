@@ -1,0 +1,367 @@
+"""Parameter counts against tensor shapes written out here, published figures and real modules."""
+
+import math
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+
+from ngscale import presets
+from ngscale.model_spec import DecoderModel, Design, LongcatModel, read_design
+from ngscale.params import (
+    GROUPS,
+    active_parameters,
+    bytes_per_parameter,
+    expert_only_equivalent,
+    expert_parameters,
+    parameter_equivalent_experts,
+    parameter_equivalent_moe,
+    parameter_groups,
+    total_parameters,
+)
+from ngscale.spec import NgramSpec, longcat_rows
+from tests.designs import decoder_designs
+
+LITE = read_design(presets.resolve("longcat-flash-lite"))
+LITE_SPARSE = read_design(presets.resolve("longcat-flash-lite-sparse"))
+CHAT = read_design(presets.resolve("longcat-flash-chat"))
+
+ATTENTION_TENSORS = [
+    ("q_a_proj", (1536, 3072)),
+    ("q_a_layernorm", (1536,)),
+    ("q_b_proj", (6144, 1536)),
+    ("kv_a_proj_with_mqa", (576, 3072)),
+    ("kv_a_layernorm", (512,)),
+    ("kv_b_proj", (8192, 512)),
+    ("o_proj", (3072, 4096)),
+]
+DENSE_FFN_TENSORS = [
+    ("gate_proj", (6144, 3072)),
+    ("up_proj", (6144, 3072)),
+    ("down_proj", (3072, 6144)),
+]
+LITE_TENSORS: list[tuple[str, str, tuple[int, ...], int]] = [
+    ("word_embedding", "model.embed_tokens", (131072, 3072), 1),
+    ("lm_head", "lm_head", (131072, 3072), 1),
+    *(
+        ("ngram_tables", f"model.ngram_embeddings.embedders.{i}", (10223617 + 2 * i, 256), 1)
+        for i in range(12)
+    ),
+    ("ngram_projections", "model.ngram_embeddings.post_projs.*", (3072, 256), 12),
+    *(("attention", f"self_attn.*.{name}", shape, 28) for name, shape in ATTENTION_TENSORS),
+    *(("dense_ffn", f"mlps.*.{name}", shape, 28) for name, shape in DENSE_FFN_TENSORS),
+    ("experts", "mlp.experts.*.gate_proj", (1024, 3072), 14 * 256),
+    ("experts", "mlp.experts.*.up_proj", (1024, 3072), 14 * 256),
+    ("experts", "mlp.experts.*.down_proj", (3072, 1024), 14 * 256),
+    ("router", "mlp.router.classifier", (384, 3072), 14),
+    ("router_bias", "mlp.router.e_score_correction_bias", (384,), 14),
+    ("norms", "input_layernorm.*", (3072,), 28),
+    ("norms", "post_attention_layernorm.*", (3072,), 28),
+    ("norms", "model.norm", (3072,), 1),
+    ("mtp", "model.mtp.norm", (3072,), 1),
+    ("mtp", "model.mtp.layers.0.eh_proj", (3072, 6144), 1),
+    ("mtp", "model.mtp.layers.0.enorm.m", (3072,), 1),
+    ("mtp", "model.mtp.layers.0.hnorm.m", (3072,), 1),
+    ("mtp", "model.mtp.layers.0.input_layernorm", (3072,), 1),
+    ("mtp", "model.mtp.layers.0.post_attention_layernorm", (3072,), 1),
+    *(("mtp", f"model.mtp.layers.0.self_attn.{name}", s, 1) for name, s in ATTENTION_TENSORS),
+    *(("mtp", f"model.mtp.layers.0.mlp.{name}", s, 1) for name, s in DENSE_FFN_TENSORS),
+]
+"""(group, name, shape, how many): the safetensors index of meituan-longcat/LongCat-Flash-Lite,
+without the copy of the word embedding that it stores as model.mtp.embed_tokens."""
+
+
+def count_tensors(tensors: list[tuple[str, str, tuple[int, ...], int]]) -> dict[str, int]:
+    counts = dict.fromkeys(GROUPS, 0)
+    for group, _, shape, copies in tensors:
+        counts[group] += math.prod(shape) * copies
+    return counts
+
+
+def test_every_group_of_lite_is_the_sum_of_its_checkpoint_tensors() -> None:
+    assert parameter_groups(LITE) == count_tensors(LITE_TENSORS)
+
+
+def test_lite_stores_the_number_of_tensors_its_index_lists() -> None:
+    """11,143 text tensors and 17 of the MTP, one of which is the copied word embedding."""
+    text = sum(copies for group, _, _, copies in LITE_TENSORS if group != "mtp")
+    mtp = sum(copies for group, _, _, copies in LITE_TENSORS if group == "mtp")
+    assert (text, mtp + 1) == (11_143, 17)
+
+
+def test_lite_has_the_published_totals() -> None:
+    """arXiv:2601.21204, abstract and sec. 4: 68.5B, of them 31.4B (46%) n-gram; exact integers
+    from the checkpoint's tensor shapes. The total holds the router's bias (5,376) and no MTP.
+    """
+    groups = parameter_groups(LITE)
+    assert groups["ngram_tables"] == 31_406_985_216
+    assert groups["ngram_projections"] == 9_437_184
+    assert groups["experts"] == 33_822_867_456
+    assert groups["router_bias"] == 5_376
+    assert groups["mtp"] == 108_217_344
+    assert total_parameters(LITE) == 68_562_465_024
+    assert round(groups["ngram_tables"] / total_parameters(LITE), 4) == 0.4581
+
+
+def test_lite_moduli_are_the_released_ones() -> None:
+    """``int(78 * 131072 + 2i + 1)``, i = 0..11, of modeling_longcat_ngram.py."""
+    assert LITE.ngram is not None
+    assert LITE.ngram.table_rows == tuple(range(10_223_617, 10_223_640, 2))
+
+
+def test_lite_activates_the_published_range_by_either_convention() -> None:
+    """arXiv:2601.21204, sec. 4: 2.9B-4.5B active, 12 to 0 of 12 slots being zero experts. Both
+    conventions round to it; their groups are part of the number.
+    """
+    active = active_parameters(LITE)
+    assert (active["without_projections"].minimum, active["without_projections"].maximum) == (
+        2_920_518_912,
+        4_505_965_824,
+    )
+    assert (active["with_projections"].minimum, active["with_projections"].maximum) == (
+        2_929_953_792,
+        4_515_400_704,
+    )
+
+
+@pytest.mark.parametrize("convention", ["without_projections", "with_projections"])
+def test_an_active_count_is_the_sum_of_the_groups_it_names(convention: str) -> None:
+    count = active_parameters(LITE)[convention]
+    groups = parameter_groups(LITE)
+    groups["layer_norms"] = groups["norms"] - 3072
+    slot = 14 * 3 * 3072 * 1024
+    always = sum(groups[group] for group in count.groups if group != "experts")
+    assert (count.minimum, count.maximum) == (always, always + 12 * slot)
+
+
+def test_chat_has_the_published_totals() -> None:
+    """arXiv:2509.01322, abstract: 560B, 18.6B-31.3B active, all truncated to the last digit."""
+    assert total_parameters(CHAT) == 560_664_980_480
+    for count in active_parameters(CHAT).values():
+        assert [math.floor(count.minimum / 1e8), math.floor(count.maximum / 1e8)] == [186, 313]
+
+
+def test_lite_sparse_adds_its_indexers_to_attention() -> None:
+    """Indexer of each layer's first attention: wq_b [16*128, 1536], wk [128, 3072],
+    weights_proj [16, 3072], k_norm [128]; the rest is Flash-Lite. Published (arXiv:2608.01662):
+    69B.
+    """
+    indexer = 2048 * 1536 + 128 * 3072 + 16 * 3072 + 128
+    lite, sparse = parameter_groups(LITE), parameter_groups(LITE_SPARSE)
+    assert sparse == lite | {"attention": lite["attention"] + 14 * indexer}
+    assert round(total_parameters(LITE_SPARSE) / 1e9) == 69
+
+
+@pytest.mark.parametrize(
+    ("ratio", "vocab", "hidden", "order", "first_modulus", "width", "tables"),
+    [
+        (100.567, 163_840, 8192, 5, 16_476_898, 512, 134_978_871_296),
+        (28.8, 163_840, 3072, 4, 4_718_593, 256, 14_495_551_488),
+        (59.604, 163_840, 4096, 5, 9_765_520, 256, None),
+    ],
+)
+def test_published_layouts_give_their_table_parameters(
+    ratio: float,
+    vocab: int,
+    hidden: int,
+    order: int,
+    first_modulus: int,
+    width: int,
+    tables: int | None,
+) -> None:
+    """LongCat-2.0 (135B published), then the layouts in TokenSpeed's tests; K = 4 throughout.
+    Only the tables are those of the named model here, the backbone is not.
+    """
+    num_tables = (order - 1) * 4
+    spec = NgramSpec(
+        hash_base=vocab,
+        max_order=order,
+        num_subtables=4,
+        table_rows=longcat_rows(ratio, vocab, num_tables),
+        boundary_token=2,
+    )
+    design = Design(model=replace(LITE.model, vocab_size=vocab, hidden_size=hidden), ngram=spec)
+    assert spec.table_rows[0] == first_modulus
+    assert design.table_width == width
+    if tables is not None:
+        assert parameter_groups(design)["ngram_tables"] == tables
+
+
+@pytest.mark.parametrize(("order", "num_subtables"), [(2, 1), (3, 2), (5, 4), (7, 4)])
+def test_orders_and_subtables_leave_table_parameters_unchanged(
+    order: int, num_subtables: int
+) -> None:
+    """arXiv:2601.21204, Eq. 3: D / ((N-1)K) columns make the count independent of N and K, up to
+    the +2i of the sizes: below 1e-5 relative.
+    """
+    num_tables = (order - 1) * num_subtables
+    spec = NgramSpec(
+        hash_base=131_072,
+        max_order=order,
+        num_subtables=num_subtables,
+        table_rows=longcat_rows(78, 131_072, num_tables),
+        boundary_token=2,
+    )
+    tables = parameter_groups(replace(LITE, ngram=spec))["ngram_tables"]
+    assert tables == pytest.approx(31_406_985_216, rel=1e-5)
+
+
+def test_equivalent_experts_of_lite_by_both_counts() -> None:
+    """The 237.8 experts per layer told for Lite's 31.4B (tables and projections) count three
+    matrices per expert: 31,416,422,400 / (14 * 9,437,184). With router row and bias: 237.71.
+    """
+    spent = 31_406_985_216 + 9_437_184
+    assert expert_only_equivalent(LITE) == Fraction(spent, 14 * 9_437_184)
+    assert round(float(expert_only_equivalent(LITE)), 1) == 237.8
+    assert parameter_equivalent_experts(LITE) == Fraction(spent, 14 * (9_437_184 + 3072 + 1))
+    assert round(float(parameter_equivalent_experts(LITE)), 2) == 237.71
+
+
+def test_equivalent_moe_of_lite_has_494_experts() -> None:
+    equivalent = parameter_equivalent_moe(LITE)
+    assert isinstance(LITE.model, LongcatModel)
+    assert equivalent == Design(model=replace(LITE.model, n_routed_experts=494), ngram=None)
+    assert total_parameters(equivalent) - total_parameters(LITE) == 38_513_924
+
+
+def test_a_model_without_tables_is_its_own_equivalent() -> None:
+    assert parameter_equivalent_moe(CHAT) == CHAT
+    assert parameter_equivalent_experts(CHAT) == 0
+
+
+def test_fp8_narrows_only_what_published_exports_narrow() -> None:
+    assert bytes_per_parameter("fp8") == {
+        "word_embedding": 2,
+        "ngram_tables": 2,
+        "ngram_projections": 2,
+        "attention": 1,
+        "dense_ffn": 1,
+        "experts": 1,
+        "router": 4,
+        "router_bias": 4,
+        "norms": 2,
+        "lm_head": 2,
+        "mtp": 2,
+    }
+    assert set(bytes_per_parameter("fp32").values()) == {4}
+
+
+DECODER = DecoderModel(
+    vocab_size=512,
+    hidden_size=48,
+    num_hidden_layers=3,
+    num_attention_heads=6,
+    num_key_value_heads=2,
+    head_dim=10,
+    moe_intermediate_size=20,
+    num_experts=5,
+    num_experts_per_tok=2,
+)
+DECODER_SPEC = NgramSpec(
+    hash_base=512,
+    max_order=3,
+    num_subtables=2,
+    table_rows=(1001, 1003, 1005, 1007),
+    boundary_token=0,
+    amplification="layernorm",
+)
+
+
+def test_decoder_groups_are_the_sums_of_its_tensors() -> None:
+    tensors: list[tuple[str, str, tuple[int, ...], int]] = [
+        ("word_embedding", "embed_tokens", (512, 48), 1),
+        ("lm_head", "lm_head", (512, 48), 1),
+        *(("ngram_tables", "tables", (rows, 12), 1) for rows in (1001, 1003, 1005, 1007)),
+        ("ngram_projections", "projections", (48, 12), 4),
+        ("attention", "q_proj", (60, 48), 3),
+        ("attention", "k_proj", (20, 48), 3),
+        ("attention", "v_proj", (20, 48), 3),
+        ("attention", "o_proj", (48, 60), 3),
+        ("router", "router", (5, 48), 3),
+        ("experts", "gate, up, down", (3, 20, 48), 3 * 5),
+        ("norms", "input and post-attention", (48,), 3 * 2),
+        ("norms", "final", (48,), 1),
+        ("norms", "amplification", (48,), 1),
+    ]
+    design = Design(model=DECODER, ngram=DECODER_SPEC)
+    assert parameter_groups(design) == count_tensors(tensors)
+
+
+def test_a_decoder_activates_one_number_of_parameters() -> None:
+    design = Design(model=DECODER, ngram=DECODER_SPEC)
+    groups = parameter_groups(design)
+    for count in active_parameters(design).values():
+        assert count.minimum == count.maximum
+    always = ("ngram_projections", "attention", "router", "norms", "lm_head")
+    expected = sum(groups[name] for name in always) + groups["experts"] * 2 // 5
+    assert active_parameters(design)["with_projections"].maximum == expected
+
+
+def test_only_the_layernorm_amplification_has_parameters() -> None:
+    totals = {
+        kind: total_parameters(
+            Design(model=DECODER, ngram=replace(DECODER_SPEC, amplification=kind))
+        )
+        for kind in ("none", "sqrt_d", "layernorm")
+    }
+    assert totals["sqrt_d"] == totals["none"]
+    assert totals["layernorm"] == totals["none"] + 48
+
+
+def test_fewer_zero_experts_than_slots_keep_some_real_ones_active() -> None:
+    assert isinstance(LITE.model, LongcatModel)
+    design = replace(LITE, model=replace(LITE.model, zero_expert_num=5))
+    count = active_parameters(design)["with_projections"]
+    assert count.maximum - count.minimum == 5 * 14 * expert_parameters(design.model)
+
+
+@given(decoder_designs())
+def test_groups_sum_to_the_total_and_come_in_one_order(design: Design) -> None:
+    groups = parameter_groups(design)
+    assert tuple(groups) == GROUPS
+    assert sum(groups.values()) - groups["mtp"] == total_parameters(design)
+    assert all(type(count) is int and count >= 0 for count in groups.values())
+
+
+@given(decoder_designs())
+def test_no_other_number_of_experts_comes_nearer(design: Design) -> None:
+    model = parameter_equivalent_moe(design).model
+    assert isinstance(model, DecoderModel)
+
+    def miss(num_experts: int) -> int:
+        other = replace(model, num_experts=num_experts)
+        return abs(total_parameters(Design(model=other, ngram=None)) - total_parameters(design))
+
+    chosen = model.num_experts
+    neighbours = [chosen + 1] + [chosen - 1] * (chosen > model.num_experts_per_tok)
+    assert all(miss(chosen) <= miss(other) for other in neighbours)
+
+
+@pytest.mark.slow
+def test_chat_counts_equal_the_modules_of_transformers() -> None:
+    """LongcatFlashForCausalLM on the meta device. transformers 5 also allots gate and up matrices
+    to the zero experts, which have none in the checkpoint; they are taken off here.
+    """
+    torch = pytest.importorskip("torch", reason="needs the extra [torch]")
+    transformers = pytest.importorskip("transformers", reason="needs the extra [hf]")
+    with torch.device("meta"):
+        module = transformers.LongcatFlashForCausalLM(transformers.LongcatFlashConfig())
+    counts = dict.fromkeys(GROUPS, 0)
+    words = {
+        "embed_tokens": "word_embedding",
+        "lm_head": "lm_head",
+        "self_attn": "attention",
+        "mlps.": "dense_ffn",
+        "experts": "experts",
+        "classifier": "router",
+        "e_score_correction_bias": "router_bias",
+        "norm": "norms",
+    }
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if group := next((words[word] for word in words if word in name), None):
+            counts[group] += tensor.numel()
+    of_zero_experts = 28 * 256 * 2 * 2048 * 6144
+    if module.model.layers[0].mlp.experts.gate_up_proj.shape[0] == 512 + 256:
+        counts["experts"] -= of_zero_experts
+    assert counts == parameter_groups(CHAT)
