@@ -12,7 +12,9 @@ from ngscale.tokens import TokenStream
 _PEAK_EXCESS = 0.1
 """A peak has at least this much more than the ideal hash's collisions ..."""
 _PEAK_SIGMAS = 5.0
-"""... and at least this many standard deviations of the ideal hash more."""
+"""... and at least this many standard deviations of the ideal hash more ..."""
+_PEAK_COLLISIONS = 5
+"""... and at least this many collisions more, so that a tiny corpus has no peaks by chance."""
 _SHOULDER_ROWS = 2000
 """Sizes with ``|q*rows - p*V0|`` above this belong to no peak."""
 
@@ -49,7 +51,8 @@ def find_peaks(points: Sequence[Point], base: int) -> list[dict[str, Any]]:
 def _stands_out(point: Point) -> bool:
     ideal = point.expected
     surplus = point.measured.collisions - ideal.collisions
-    return surplus > max(_PEAK_EXCESS * ideal.collisions, _PEAK_SIGMAS * ideal.collisions_sd)
+    noise = max(_PEAK_SIGMAS * ideal.collisions_sd, _PEAK_COLLISIONS)
+    return surplus > max(_PEAK_EXCESS * ideal.collisions, noise)
 
 
 def _excess(point: Point) -> float:
@@ -101,7 +104,7 @@ def _answer(
     worst = max(of_order, key=_excess)
     if not any(peak["order"] == order for peak in peaks):
         return (
-            f"No {order}-gram table of this sweep stands out of an ideal hash's collisions "
+            f"No {order}-gram table measured stands out of an ideal hash's collisions "
             f"{where}; the highest is {worst.table_rows:,} rows at {_excess(worst):.2f} times."
         )
     sentence = f"A {order}-gram table of {_named(worst, base)} has {_excess(worst):.2f} times"
@@ -244,7 +247,7 @@ def _data_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 def _figures(
     record: RunRecord, rows: Sequence[Mapping[str, Any]], peaks: Sequence[Mapping[str, Any]]
 ) -> list[Figure]:
-    if len({row["table_rows"] for row in rows}) < 3:
+    if len({r["table_rows"] for r in rows}) < 3 or any(r["distinct"] < 2 for r in rows):
         return []
     base = record.inputs["hash_base"]
     panels = [_curve(rows, title="Whole range", x_label="table rows / V0", scale=base, shift=0)]
@@ -273,9 +276,7 @@ def _curve(
 ) -> Panel:
     series = []
     for order in sorted({row["order"] for row in rows}):
-        drawn = [r for r in rows if r["order"] == order and r["excess_collisions"] is not None]
-        if not drawn:
-            continue
+        drawn = [row for row in rows if row["order"] == order]
         x = [(row["table_rows"] - shift) / scale for row in drawn]
         y = [row["excess_collisions"] for row in drawn]
         series.append(Series(label=f"{order}-grams", x=x, y=y))

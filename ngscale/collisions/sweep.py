@@ -33,15 +33,15 @@ class Point:
 
     @property
     def collision_excess(self) -> float | None:
-        """Collisions over the ideal hash's; None where the ideal hash has (almost) none."""
-        if self.expected.collisions < 1.0:
+        """Collisions over the ideal hash's; None for a single n-gram, which has nothing to hit."""
+        if self.distinct < 2:
             return None
         return self.measured.collisions / self.expected.collisions
 
     @property
     def impurity_excess(self) -> float | None:
-        """Impurity over the ideal hash's; None where the ideal hash has (almost) none."""
-        if self.expected.collisions < 1.0:
+        """Impurity over the ideal hash's; None for a single n-gram."""
+        if self.distinct < 2:
             return None
         return self.measured.impurity / self.expected.impurity
 

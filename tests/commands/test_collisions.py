@@ -1,0 +1,161 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ngscale.cli import app
+
+TEXT = " ".join(f"the {a} of the {b} and the {a}" for a in "xyzuvw" for b in "abcdefgh") * 5
+SMALL = ["--tokenizer", "bpe-4096", "--ratio", "2:4", "--orders", "2:3"]
+
+
+def invoke(*argv: str) -> Any:
+    return CliRunner().invoke(app, ["collisions", *argv])
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    return str(path)
+
+
+def test_the_default_finds_every_integer_multiple_and_says_so_first() -> None:
+    """arXiv:2601.21204 sec. 3.1: 2-gram collisions spike near integer multiples of V0."""
+    result = invoke("--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["schema_version"] == 1
+    assert document["verb"] == "collisions"
+    assert document["answer"].startswith("A 2-gram table of ")
+    assert set(document) >= {"results", "peaks", "inputs", "environment"}
+    by_key = {(r["order"], r["table_rows"]): r for r in document["results"]}
+    base = document["inputs"]["hash_base"]
+    assert base == 32_768
+    for multiple in (30, 31, 32, 33):
+        for order in (2, 3, 4, 5):
+            assert by_key[order, multiple * base]["excess"]["collisions"] > 3.0
+        beside = by_key[2, multiple * base + 1]["excess"]["collisions"]
+        assert 2.0 < beside < by_key[2, multiple * base]["excess"]["collisions"]
+        assert by_key[4, multiple * base + 1]["excess"]["collisions"] < 1.1
+    named = {(peak["order"], peak["name"]) for peak in document["peaks"]}
+    assert {(2, f"{m} x V0") for m in (30, 31, 32, 33)} <= named
+    far = max((r for r in document["results"] if r["order"] == 2), key=lambda r: r["distance"])
+    assert far["excess"]["collisions"] < 1.05
+
+
+def test_a_result_holds_every_measure_beside_its_expectation(text: str) -> None:
+    document = json.loads(invoke("--corpus", text, *SMALL, "--json").stdout)
+    for result in document["results"]:
+        assert result["distinct"] == result["occupied"] + result["collisions"]
+        for key in ("occupied", "collisions", "colliding", "purity", "impurity"):
+            assert key in result["expected"]
+        assert result["impurity"] == pytest.approx(1 - result["purity"])
+
+
+def test_explicit_sizes_are_exactly_the_ones_measured(text: str) -> None:
+    argv = ["--corpus", text, "--tokenizer", "bpe-4096", "--orders", "2:2"]
+    document = json.loads(invoke(*argv, "--table-rows", "5000,4096", "--json").stdout)
+    assert [r["table_rows"] for r in document["results"]] == [4096, 5000]
+
+
+def test_a_target_supplies_its_own_tables_and_must_fit_the_tokenizer(
+    text: str, tmp_path: Path
+) -> None:
+    config = {
+        "model_type": "ngscale_moe",
+        "vocab_size": 4096,
+        "hidden_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "moe_intermediate_size": 32,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "ngram_vocab_size_ratio": 3.3,
+        "emb_neighbor_num": 3,
+        "emb_split_num": 2,
+        "eos_token_id": 0,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    argv = [str(tmp_path), "--corpus", text, "--tokenizer", "bpe-4096"]
+    document = json.loads(invoke(*argv, "--json").stdout)
+    first = int(3.3 * 4096 + 1)
+    assert [(r["order"], r["table_rows"]) for r in document["results"]] == [
+        (2, first),
+        (2, first + 2),
+        (3, first + 4),
+        (3, first + 6),
+    ]
+    refused = invoke(str(tmp_path), "--corpus", text)
+    assert refused.exit_code == 2
+    assert "32,768" in refused.stderr
+
+
+def test_token_ids_need_no_tokenizer(tmp_path: Path) -> None:
+    path = tmp_path / "ids.bin"
+    np.random.default_rng(0).integers(0, 50, 2000).astype("<u2").tofile(path)
+    argv = ["--corpus", str(path), "--orders", "2", "--ratio", "2:4", "--json"]
+    assert invoke(*argv).exit_code == 2
+    result = invoke(*argv, "--vocab-size", "50")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["inputs"]["hash_base"] == 50
+    assert "tokenizer" not in document["inputs"]
+
+
+def test_the_report_is_complete_and_the_same_bytes_every_time(text: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ngscale", "collisions", "--corpus", text, *SMALL]
+    for name, cpus in (("one", {0}), ("two", os.sched_getaffinity(0))):
+        subprocess.run(
+            [*command, "--out", str(tmp_path / name)],
+            check=True,
+            capture_output=True,
+            preexec_fn=lambda cpus=cpus: os.sched_setaffinity(0, cpus),  # type: ignore[misc]
+        )
+    one, two = tmp_path / "one", tmp_path / "two"
+    files = sorted(str(p.relative_to(one)) for p in one.rglob("*") if p.is_file())
+    assert {
+        "README.md",
+        "record.json",
+        "report.html",
+        "environment.json",
+        "data/results.csv",
+        "figures/collisions.svg",
+        "figures/collisions.png",
+    } <= set(files)
+    for name in files:
+        first, second = (one / name).read_bytes(), (two / name).read_bytes()
+        if name in ("README.md", "report.html"):
+            marker = b"Reproduce:"
+            first, second = first.split(marker)[0], second.split(marker)[0]
+        if name != "environment.json":
+            assert first == second, name
+    record = json.loads((one / "record.json").read_text())
+    assert (one / "README.md").read_text().splitlines()[0] == record["answer"]
+    assert str(tmp_path) not in (one / "record.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "named"), [("", "empty"), ("a", "no 2-gram")], ids=["empty", "one token"]
+)
+def test_a_corpus_without_ngrams_is_refused(tmp_path: Path, content: str, named: str) -> None:
+    path = tmp_path / "t.txt"
+    path.write_text(content)
+    result = invoke("--corpus", str(path), *SMALL)
+    assert result.exit_code in (2, 3)
+    assert named in result.stderr
+
+
+def test_an_out_directory_that_cannot_be_made_is_one_line(text: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = invoke("--corpus", text, *SMALL, "--out", str(tmp_path / "file" / "dir"))
+    assert result.exit_code == 3
+    assert "cannot be written" in result.stderr

@@ -1,0 +1,142 @@
+"""The command line as a whole: start-up, exit codes, one line per error."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ngscale.cli import EXIT_CODES, app
+from ngscale.commands import collisions
+from ngscale.errors import NgscaleError
+
+VERBS = ("collisions", "budget", "probe", "train-small")
+HEAVY = ("numba", "torch", "datasets", "matplotlib", "transformers", "numpy")
+
+
+def run(*argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ngscale", *argv], capture_output=True, text=True, check=False
+    )
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from ngscale.cli import app; from typer.testing import CliRunner; "
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0; "
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_answers_in_well_under_a_second() -> None:
+    """The contract is 0.4 s; the fastest of five keeps a busy machine from failing it."""
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        assert run("--help").returncode == 0
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.4
+
+
+def test_every_verb_is_listed_and_has_help_with_an_example() -> None:
+    listing = run("--help").stdout
+    for verb in VERBS:
+        assert verb in listing
+        assert f"Example: ngscale {verb}" in " ".join(run(verb, "--help").stdout.split())
+
+
+def test_every_exit_code_of_an_error_class_is_documented() -> None:
+    def classes(cls: type[NgscaleError]) -> list[type[NgscaleError]]:
+        return [cls, *(found for child in cls.__subclasses__() for found in classes(child))]
+
+    for cls in classes(NgscaleError):
+        assert f" {cls.exit_code} " in EXIT_CODES
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "named"),
+    [
+        (["nope"], 2, "nope"),
+        (["collisions", "--nope"], 2, "--nope"),
+        (["collisions", "--orders", "0:2"], 2, "--orders 0:2"),
+        (["collisions", "--ratio", "33:30"], 2, "--ratio 33:30"),
+        (["collisions", "--ratio", "0.5:2"], 2, "--ratio 0.5:2"),
+        (["collisions", "--ratio", "nan:2"], 2, "--ratio nan:2"),
+        (["collisions", "--table-rows", "12,x"], 2, "--table-rows 12,x"),
+        (["collisions", "--table-rows", "0"], 3, "got 0"),
+        (["collisions", "--table-rows", str(2**31)], 3, str(2**31)),
+        (["collisions", "--corpus", "/nonexistent/x.txt"], 3, "/nonexistent/x.txt"),
+        (["collisions", "--tokenizer", "/nonexistent"], 3, "/nonexistent"),
+        (["collisions", "/nonexistent/config.json"], 3, "/nonexistent"),
+        (["budget", "/nonexistent/config.json"], 3, "/nonexistent"),
+        (["probe", "/nonexistent"], 3, "/nonexistent"),
+        (["train-small", "/nonexistent/config.json"], 3, "/nonexistent"),
+    ],
+)
+def test_bad_input_is_one_line_and_the_documented_code(
+    argv: list[str], code: int, named: str
+) -> None:
+    done = run(*argv)
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+    if code != 2:
+        assert done.stderr.startswith("error: ")
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_unexpected_exception_is_one_line_and_exit_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(text: str) -> tuple[int, int]:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(collisions, "_orders", broken)
+    result = CliRunner().invoke(app, ["collisions"])
+    assert result.exit_code == 1
+    assert result.stderr.strip() == "error: internal: RuntimeError: a bug (--debug shows where)"
+    debugged = CliRunner().invoke(app, ["--debug", "collisions"])
+    assert isinstance(debugged.exception, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [(KeyboardInterrupt(), 130, "interrupted"), (MemoryError(), 6, "out of memory")],
+)
+def test_interruption_and_memory_have_their_codes(
+    monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, said: str
+) -> None:
+    def stopped(text: str) -> tuple[int, int]:
+        raise raised
+
+    monkeypatch.setattr(collisions, "_orders", stopped)
+    result = CliRunner().invoke(app, ["collisions"])
+    assert result.exit_code == code
+    assert said in result.stderr
+
+
+def test_the_checkout_shim_is_the_same_program(checkout: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "cli.py", "--version"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == run("--version").stdout
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m ngscale collisions --table-rows 1000003 --orders 2 --json | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "{\n"
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
