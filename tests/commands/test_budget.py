@@ -1,9 +1,9 @@
 """``ngscale budget`` from the outside: its answers, its refusals, what it loads and writes."""
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -177,11 +177,12 @@ def test_a_real_process_loads_nothing_heavy() -> None:
 
 
 def test_a_real_process_answers_in_half_a_second() -> None:
-    """The best of five, for the machine may be busy."""
+    """Processor time, the best of five: other work on the machine is not the verb's."""
     command = [sys.executable, "-m", "ngscale", "budget", "longcat-flash-lite"]
     durations_s = []
     for _ in range(5):
-        start_s = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, capture_output=True, check=True)
-        durations_s.append(time.perf_counter() - start_s)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        durations_s.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     assert min(durations_s) < 0.5
