@@ -1,5 +1,8 @@
 """The Typer app: registration, and the one place where errors become exit codes."""
 
+import errno
+import os
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -8,7 +11,7 @@ from typer.core import TyperGroup
 
 from ngscale import __version__
 from ngscale.commands import budget, collisions, probe, train_small
-from ngscale.errors import NgscaleError, ResourceError
+from ngscale.errors import NgscaleError
 
 EXIT_CODES = """Exit codes: 0 ran; 1 internal error; 2 usage; 3 bad input file; 4 unsafe input
 refused; 5 network or authentication; 6 out of memory, disk or time; 7 a gate said no; 8 an
@@ -21,33 +24,31 @@ class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (NgscaleError, MemoryError, KeyboardInterrupt, BrokenPipeError) as error:
-            if ctx.params.get("debug"):
-                raise
-            raise typer.Exit(_report_error(error)) from None
-        except Exception as error:
+        except BrokenPipeError:  # the reader of stdout (`| head`) has gone, which is no error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from None
+        except (Exception, KeyboardInterrupt) as error:
             if ctx.params.get("debug") or type(error).__module__.startswith("typer"):
                 raise
-            print(
-                f"error: internal: {type(error).__name__}: {error} (--debug shows where)",
-                file=sys.stderr,
-            )
-            raise typer.Exit(1) from None
+            code, line = _describe(error)
+            print(line, file=sys.stderr)
+            raise typer.Exit(code) from None
 
 
-def _report_error(error: BaseException) -> int:
-    """Print one line for ``error`` on stderr; returns the exit code."""
-    if isinstance(error, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-        return 130
-    if isinstance(error, BrokenPipeError):  # the reader of stdout (`| head`) has gone
-        sys.stderr.close()
-        return 0
-    if isinstance(error, MemoryError):
-        error = ResourceError("out of memory; use a smaller corpus or fewer orders")
-    assert isinstance(error, NgscaleError)
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    return error.exit_code
+def _describe(error: BaseException) -> tuple[int, str]:
+    """The exit code of an exception, and the one line that says what happened."""
+    match error:
+        case NgscaleError():
+            return error.exit_code, f"error: {' '.join(str(error).split())}"
+        case KeyboardInterrupt():
+            return 130, "interrupted"
+        case MemoryError():
+            return 6, "error: out of memory; use a smaller corpus or smaller tables"
+        case OSError(errno=errno.ENOSPC):
+            return 6, "error: the disk is full"
+        case _:
+            kind = type(error).__name__
+            return 1, f"error: internal: {kind}: {error} (--debug shows where)"
 
 
 app = typer.Typer(
@@ -88,5 +89,6 @@ app.command("train-small")(train_small.train_small)
 
 
 def main() -> None:
-    """The console script."""
+    """The console script. SIGTERM ends a run as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app()

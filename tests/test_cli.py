@@ -77,7 +77,7 @@ def test_every_exit_code_of_an_error_class_is_documented() -> None:
         (["train-small", "/nonexistent/config.json"], 3, "/nonexistent"),
     ],
 )
-def test_bad_input_is_one_line_and_the_documented_code(
+def test_bad_input_is_one_line_of_error_and_the_documented_code(
     argv: list[str], code: int, named: str
 ) -> None:
     done = run(*argv)
@@ -86,8 +86,9 @@ def test_bad_input_is_one_line_and_the_documented_code(
     assert named in done.stderr
     assert "Traceback" not in done.stderr
     if code != 2:
-        assert done.stderr.startswith("error: ")
-        assert len(done.stderr.strip().splitlines()) == 1
+        *story, last = done.stderr.strip().splitlines()
+        assert last.startswith("error: ")
+        assert not any(line.startswith("error") for line in story)
 
 
 def test_an_unexpected_exception_is_one_line_and_exit_1(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,3 +141,16 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert done.stdout == "{\n"
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full (Linux)")
+def test_a_full_disk_under_stdout_is_exit_6() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ngscale", "budget", "longcat-flash-lite", "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (6, "error: the disk is full\n")

@@ -49,6 +49,7 @@ def answer(record: RunRecord, report: Report, *, as_json: bool, out: Path | None
         sys.stdout.write(dump_json({**record.document(), "environment": made}))
     else:
         show(report)
+    sys.stdout.flush()
     if out is not None:
         page = write_report(report, record, made, out)
         if report.figures and not can_draw():
