@@ -53,3 +53,52 @@ def occupancy(row_ids: Sequence[int], counts: Sequence[int]) -> tuple[int, int, 
         start=Fraction(0),
     )
     return len(grams), sharing, own
+
+
+def multiply_xor_row(gram: Sequence[int], multipliers: Sequence[int], rows: int) -> int:
+    """HASHING section 5: (c_0 m_0) xor (c_1 m_1) xor ..., mod rows."""
+    mixed = 0
+    for s in range(len(gram)):
+        mixed = mixed ^ (gram[s] * multipliers[s])
+    return mixed % rows
+
+
+def _words(gram: Sequence[int]) -> list[int]:
+    return list(reversed(gram))
+
+
+def crc32_row(gram: Sequence[int], rows: int) -> int:
+    """CRC-32 bit by bit (reflected polynomial 0xEDB88320), oldest token first."""
+    crc = 0xFFFFFFFF
+    for word in _words(gram):
+        for bit in range(32):
+            low = (crc ^ (word >> bit)) & 1
+            crc = (crc >> 1) ^ (0xEDB88320 if low else 0)
+    return (crc ^ 0xFFFFFFFF) % rows
+
+
+def murmur3_row(gram: Sequence[int], seed: int, rows: int) -> int:
+    """MurmurHash3_x86_32 over whole 4-byte blocks, oldest token first."""
+
+    def rotate(x: int, bits: int) -> int:
+        return ((x << bits) | (x >> (32 - bits))) % 2**32
+
+    h = seed
+    for word in _words(gram):
+        k = rotate(word * 0xCC9E2D51 % 2**32, 15) * 0x1B873593 % 2**32
+        h = (rotate(h ^ k, 13) * 5 + 0xE6546B64) % 2**32
+    h ^= 4 * len(gram)
+    h = (h ^ (h >> 16)) * 0x85EBCA6B % 2**32
+    h = (h ^ (h >> 13)) * 0xC2B2AE35 % 2**32
+    return (h ^ (h >> 16)) % rows
+
+
+def ideal_row(gram: Sequence[int], key: int, rows: int) -> int:
+    """One splitmix64 step per token, the token XORed into the state, oldest token first."""
+    state = key
+    for word in _words(gram):
+        state = ((state + 0x9E3779B97F4A7C15) % 2**64) ^ word
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
+        state = state ^ (state >> 31)
+    return state % rows

@@ -1,11 +1,13 @@
 """The LongCat polynomial (arXiv:2601.21204 Eq. 2; LongCat-Flash-Lite modeling_longcat_ngram.py)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt32
 
-from ngscale.spec import NgramSpec
+from ngscale.spec import NgramSpec, check_rows
 
 
 def row_ids_exact(tokens: Sequence[int], spec: NgramSpec) -> list[list[int]]:
@@ -62,3 +64,35 @@ def gram_row_ids(
 def _weights(hash_base: int, rows: int, order: int) -> np.ndarray:
     """``V**s mod rows`` for s = 0..order-1, uint64 [order]."""
     return np.array([pow(hash_base, s, rows) for s in range(order)], dtype=np.uint64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Polynomial:
+    """The polynomial as a scheme for complete n-grams: ``sum_s c_s V**s mod rows``."""
+
+    base: int
+    """V, the hash base; normally the vocabulary size."""
+
+    @property
+    def name(self) -> str:
+        """``longcat``."""
+        return "longcat"
+
+    def row_exact(self, gram: Sequence[int], table_rows: int) -> int:
+        """The definition, in Python integers."""
+        code: int = sum(token * self.base**s for s, token in enumerate(gram))
+        return code % table_rows
+
+    def rows(
+        self, grams: UInt32[np.ndarray, "order G"], table_rows: int
+    ) -> UInt32[np.ndarray, " G"]:
+        """The Numba twin of ``row_exact``."""
+        return gram_row_ids(grams, hash_base=self.base, table_rows=table_rows)
+
+    def check(self, *, vocab_size: int, table_rows: int, max_order: int) -> None:
+        """Refuse sizes for which a sum could overflow 64 bits."""
+        check_rows(table_rows, hash_base=max(self.base, vocab_size), max_order=max_order)
+
+    def describe(self) -> dict[str, Any]:
+        """The scheme and its base."""
+        return {"name": self.name, "base": self.base}
