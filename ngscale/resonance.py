@@ -22,11 +22,11 @@ class Neighbour:
     distance: int
     """``|q*rows - p*V|``: how far apart in current-token id the nearest colliding bigrams are."""
 
-    def name(self) -> str:
-        """``31 x V0 + 1`` or ``61/2 x V0``."""
+    def name(self, unit: str = "V0") -> str:
+        """``31 x V0 + 1`` or ``61/2 x V0``; ``unit`` is what the base is called."""
         fraction = str(self.p) if self.q == 1 else f"{self.p}/{self.q}"
         sign = "+" if self.offset > 0 else "-"
-        return f"{fraction} x V0" + (f" {sign} {abs(self.offset)}" if self.offset else "")
+        return f"{fraction} x {unit}" + (f" {sign} {abs(self.offset)}" if self.offset else "")
 
 
 def nearest_fraction(rows: int, base: int) -> Neighbour:

@@ -66,9 +66,9 @@ def test_every_exit_code_of_an_error_class_is_documented() -> None:
         (["collisions", "--ratio", "33:30"], 2, "--ratio 33:30"),
         (["collisions", "--ratio", "0.5:2"], 2, "--ratio 0.5:2"),
         (["collisions", "--ratio", "nan:2"], 2, "--ratio nan:2"),
-        (["collisions", "--table-rows", "12,x"], 2, "--table-rows 12,x"),
-        (["collisions", "--table-rows", "0"], 3, "got 0"),
-        (["collisions", "--table-rows", str(2**31)], 3, str(2**31)),
+        (["collisions", "--sizes", "12,x"], 2, "--sizes 12,x"),
+        (["collisions", "--sizes", "0"], 3, "got 0"),
+        (["collisions", "--sizes", str(2**31)], 3, str(2**31)),
         (["collisions", "--corpus", "/nonexistent/x.txt"], 3, "/nonexistent/x.txt"),
         (["collisions", "--tokenizer", "/nonexistent"], 3, "/nonexistent"),
         (["collisions", "/nonexistent/config.json"], 3, "/nonexistent"),
@@ -132,7 +132,7 @@ def test_the_checkout_shim_is_the_same_program(checkout: Path) -> None:
 
 def test_a_closed_pipe_is_no_error() -> None:
     done = subprocess.run(
-        f"{sys.executable} -m ngscale collisions --table-rows 1000003 --orders 2 --json | head -1",
+        f"{sys.executable} -m ngscale collisions --sizes 1000003 --orders 2 --json | head -1",
         shell=True,
         capture_output=True,
         text=True,

@@ -55,7 +55,7 @@ def test_collisions_runs_from_the_wheel_outside_the_checkout(site: Path, tmp_pat
             "-c",
             code,
             "collisions",
-            "--table-rows",
+            "--sizes",
             "1015808",
             "--orders",
             "2",

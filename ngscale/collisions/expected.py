@@ -1,17 +1,23 @@
 """What an ideal random hash would give: every n-gram in an independent, uniform row.
 
-All four are exact expectations (docs/method.md has the derivations); n = distinct n-grams,
-M = rows, c_g = occurrences of n-gram g, T = sum of c_g.
+All but the busiest row are exact expectations (docs/method.md has the derivations); n = distinct
+n-grams, M = rows, c_g = occurrences of n-gram g, T = sum of c_g.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from ngscale.hashing.byte_hashes import Ideal
 from ngscale.ngrams import NgramTable
 
 _QUADRATURE_POINTS = 513
+_MAX_ROW_SEEDS = 8
+"""Draws of the ideal hash over which the busiest row is averaged."""
+_MAX_ROW_SIZES = 4
+"""Up to so many sizes each is simulated; of more, the smallest, middle and largest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,43 +28,74 @@ class Expected:
     collisions: float
     collisions_sd: float
     """Standard deviation of ``collisions`` (and of ``occupied``): how far noise alone reaches."""
-    colliding: float
-    purity: float
+    colliding: float | None = None
+    token_weighted: float | None = None
+    purity: float | None = None
+    effective_rows: float | None = None
+    """exp of the expected entropy."""
+    max_row_share: float | None = None
+    """Simulated, see ``simulate_max_row_share``."""
 
     @property
-    def impurity(self) -> float:
+    def impurity(self) -> float | None:
         """1 - purity."""
-        return 1.0 - self.purity
+        return None if self.purity is None else 1.0 - self.purity
 
 
 class IdealHash:
     """Expectations for one n-gram table at any number of rows.
 
-    The frequency spectrum is prepared once; each size then costs about a millisecond.
+    The frequency spectrum is prepared once; each size then costs about a millisecond. The busiest
+    row is simulated at a few of ``sizes`` and interpolated in 1/M, in which it is nearly linear.
     """
 
-    def __init__(self, table: NgramTable) -> None:
-        """Prepare the quadrature over the spectrum of ``table``."""
+    def __init__(self, table: NgramTable, sizes: Sequence[int]) -> None:
+        """Prepare the quadrature over the spectrum of ``table`` and the simulation."""
         self.distinct = table.distinct
         self.occurrences = table.occurrences
         counts, num_grams = np.unique(table.counts, return_counts=True)
         self._spectrum = _Spectrum(counts, num_grams)
+        chosen = sorted(set(sizes), reverse=True)
+        if len(chosen) > _MAX_ROW_SIZES:
+            chosen = [chosen[0], chosen[len(chosen) // 2], chosen[-1]]
+        self._inverse_rows = [1.0 / rows for rows in chosen]
+        self._max_row_shares = [simulate_max_row_share(table, rows) for rows in chosen]
 
     def at(self, table_rows: int) -> Expected:
         """Expectations for a table of ``table_rows`` rows."""
         n, rows = self.distinct, table_rows
-        log_miss = np.log1p(-1.0 / rows) if rows > 1 else -np.inf
-        occupied = -rows * np.expm1(n * log_miss)
+        own_traffic, weighted_log = self._spectrum.row_traffic(rows)
         return Expected(
-            occupied=float(occupied),
-            collisions=float(n - occupied),
-            collisions_sd=float(np.sqrt(_occupied_variance(n, rows))),
-            colliding=float(-n * np.expm1((n - 1) * log_miss)) if n > 1 else 0.0,
-            purity=self._spectrum.own_traffic(rows) / self.occurrences,
+            occupied=expected_occupied(n, rows),
+            collisions=n - expected_occupied(n, rows),
+            collisions_sd=occupied_variance(n, rows) ** 0.5,
+            colliding=n * _company(n, rows),
+            token_weighted=_company(n, rows),
+            purity=own_traffic / self.occurrences,
+            effective_rows=float(self.occurrences * np.exp(-weighted_log / self.occurrences)),
+            max_row_share=float(np.interp(1.0 / rows, self._inverse_rows, self._max_row_shares)),
         )
 
+    def purity_at(self, table_rows: int) -> float:
+        """Expected purity alone: for searches over sizes."""
+        return self._spectrum.row_traffic(table_rows)[0] / self.occurrences
 
-def _occupied_variance(n: int, rows: int) -> float:
+
+def expected_occupied(n: int, rows: int) -> float:
+    """``M (1 - (1 - 1/M)**n)``."""
+    if rows == 1:
+        return float(min(n, 1))
+    return float(-rows * np.expm1(n * np.log1p(-1.0 / rows)))
+
+
+def _company(n: int, rows: int) -> float:
+    """``1 - (1 - 1/M)**(n-1)``: the chance that an n-gram shares its row."""
+    if rows == 1:
+        return float(n > 1)
+    return float(-np.expm1((n - 1) * np.log1p(-1.0 / rows)))
+
+
+def occupied_variance(n: int, rows: int) -> float:
     """Var = M p (1-p) + M (M-1) (p2 - p**2), p = (1-1/M)**n, p2 = (1-2/M)**n.
 
     ``p2 - p**2`` is taken as ``p**2 * expm1(n log(1 - 1/(M-1)**2))``, which does not cancel.
@@ -71,34 +108,57 @@ def _occupied_variance(n: int, rows: int) -> float:
 
 
 class _Spectrum:
-    """How many n-grams occur how often: all that the expected purity depends on.
+    """How many n-grams occur how often: all that expected purity and entropy depend on.
 
-    With S the other traffic in g's row, ``c/(c+S) = integral_0^1 c x**(c+S-1) dx`` and, for an
-    ideal hash, ``E[x**S] = prod_{h != g} (1 - (1 - x**c_h)/M)``. So the expected own traffic is
+    With S the other traffic in g's row, an ideal hash gives
+    ``E[exp(-t S)] = P(t) / (1 - (1 - exp(-t c_g))/M)`` with
+    ``P(t) = prod_h (1 - (1 - exp(-t c_h))/M)``.
+    Purity and entropy follow by integrals over t > 0:
 
-        integral_0^1 P(x) sum_g c_g**2 x**(c_g - 1) / (1 - (1 - x**c_g)/M) dx,
-        P(x) = prod_h (1 - (1 - x**c_h)/M),
+        c/(c+S)  = integral c exp(-t (c+S)) dt
+        log(c+S) = integral (exp(-t) - exp(-t (c+S))) / t dt          (Frullani)
 
-    computed with x = exp(-exp(u)) by the trapezoidal rule, which converges geometrically here.
+    computed with t = exp(u) by the trapezoidal rule, which converges geometrically here.
     """
 
     def __init__(self, counts: Int64[np.ndarray, " C"], num_grams: Int64[np.ndarray, " C"]) -> None:
         low = np.log(1e-13 / float(counts.max()))
-        u, step = np.linspace(low, np.log(60.0), _QUADRATURE_POINTS, retstep=True)
-        t = np.exp(u)[:, None]
+        u, self.step = np.linspace(low, np.log(60.0), _QUADRATURE_POINTS, retstep=True)
+        self.t: Float64[np.ndarray, " points"] = np.exp(u)
         self.counts: Float64[np.ndarray, " C"] = counts.astype(np.float64)
         self.num_grams: Float64[np.ndarray, " C"] = num_grams.astype(np.float64)
-        self.missed: Float64[np.ndarray, "points C"] = -np.expm1(-t * self.counts)
-        """1 - x**c."""
-        self.weight: Float64[np.ndarray, "points C"] = (
-            step * t * self.num_grams * self.counts**2 * np.exp(-t * self.counts)
+        self.missed: Float64[np.ndarray, "points C"] = -np.expm1(-self.t[:, None] * self.counts)
+        """1 - exp(-t c)."""
+        self.traffic: Float64[np.ndarray, "points C"] = (
+            self.num_grams * self.counts * np.exp(-self.t[:, None] * self.counts)
         )
-        """c**2 x**(c-1) dx, times the number of n-grams with that count."""
+        """c exp(-t c), times the number of n-grams with that count."""
 
-    def own_traffic(self, rows: int) -> float:
-        """Expected ``sum_g c_g**2 / C_row(g)`` in a table of ``rows`` rows."""
+    def row_traffic(self, rows: int) -> tuple[float, float]:
+        """Expected ``sum_g c_g**2 / C_row(g)`` and ``sum_g c_g log C_row(g)``."""
+        total = float(self.num_grams @ self.counts)
         if rows == 1:
-            return float(self.num_grams @ self.counts**2 / (self.num_grams @ self.counts))
+            squares = float(self.num_grams @ self.counts**2)
+            return squares / total, total * float(np.log(total))
         kept = 1.0 - self.missed / rows
         others = np.exp(np.log(kept) @ self.num_grams)
-        return float(others @ (self.weight / kept).sum(axis=1))
+        own = others * ((self.traffic / kept) @ self.counts) @ self.t
+        decay = total * np.exp(-self.t) - others * (self.traffic / kept).sum(axis=1)
+        return float(self.step * own), float(self.step * decay.sum())
+
+
+def simulate_max_row_share(table: NgramTable, table_rows: int) -> float:
+    """Mean share of the busiest row over ``_MAX_ROW_SEEDS`` draws of the ideal hash (seeds 0..).
+
+    It has no closed form. The seeds are fixed, so the same inputs give the same value.
+    """
+    from ngscale.kernels.occupancy import fill_rows
+
+    grams_in_row = np.empty(table_rows, dtype=np.uint32)
+    traffic_of_row = np.empty(table_rows, dtype=np.int64)
+    largest = []
+    for seed in range(_MAX_ROW_SEEDS):
+        row_ids = Ideal(seed=seed).rows(table.tokens, table_rows)
+        fill_rows(row_ids, table.counts, grams_in_row, traffic_of_row)
+        largest.append(int(traffic_of_row.max()))
+    return sum(largest) / len(largest) / table.occurrences

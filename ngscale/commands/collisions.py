@@ -1,4 +1,4 @@
-"""``ngscale collisions``: options -> corpus, sizes, sweep -> answer."""
+"""``ngscale collisions``: options -> n-grams, scheme, sizes -> sweep -> answer."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +11,8 @@ from ngscale.errors import UsageError
 if TYPE_CHECKING:
     from ngscale.spec import NgramSpec
     from ngscale.tokens import TokenStream
+
+_RULES = ("pooled", "per-sequence")
 
 
 def collisions(
@@ -26,13 +28,51 @@ def collisions(
         str,
         typer.Option(metavar="LOW:HIGH", help="Sweep table sizes from LOW to HIGH times V0."),
     ] = "30:33",
-    orders: Annotated[
-        str, typer.Option(metavar="LOW:HIGH", help="N-gram orders, within 2..8.")
-    ] = "2:5",
-    table_rows: Annotated[
+    around: Annotated[
+        float | None, typer.Option(metavar="R", help="Sweep sizes around R times V0 instead.")
+    ] = None,
+    within: Annotated[
+        int, typer.Option(metavar="ROWS", min=1, help="How far --around reaches.")
+    ] = 2000,
+    step: Annotated[
+        int | None,
+        typer.Option(metavar="ROWS", min=1, help="Every ROWS-th size; 1 is exhaustive."),
+    ] = None,
+    sizes: Annotated[
         str | None,
         typer.Option(metavar="ROWS,...", help="Measure exactly these sizes instead of a sweep."),
     ] = None,
+    orders: Annotated[
+        str, typer.Option(metavar="LOW:HIGH", help="N-gram orders, within 2..8.")
+    ] = "2:5",
+    scheme: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="longcat, multiply-xor, crc32, murmur3 or ideal."),
+    ] = "longcat",
+    base: Annotated[
+        int | None,
+        typer.Option(metavar="V", min=2, help="Hash base of longcat, where it is not V0."),
+    ] = None,
+    multipliers: Annotated[
+        str | None,
+        typer.Option(metavar="ODD,...", help="Multipliers of multiply-xor, newest token first."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of murmur3 or key of ideal.")
+    ] = None,
+    rule: Annotated[
+        str,
+        typer.Option(
+            metavar="RULE",
+            help="pooled: distinct n-grams of the corpus; per-sequence: of each sequence, summed.",
+        ),
+    ] = "pooled",
+    sequences: Annotated[
+        int, typer.Option(metavar="S", min=1, help="Sequences of --rule per-sequence.")
+    ] = 100,
+    sequence_length: Annotated[
+        int, typer.Option(metavar="L", min=2, help="Their length in tokens.")
+    ] = 2048,
     text_field: Annotated[
         str, typer.Option(metavar="NAME", help="Key or column of the text (jsonl, parquet, hf://).")
     ] = "text",
@@ -53,14 +93,20 @@ def collisions(
     Example: ngscale collisions --ratio 30:33 --out report
     """
     low_order, high_order = _orders(orders)
-    low_ratio, high_ratio = _ratio(ratio)
-    if target is not None and table_rows is not None:
-        raise UsageError("--table-rows and a target both give the sizes; keep one")
-    rows = None if table_rows is None else _rows(table_rows)
+    ratio_bounds = _ratio(ratio)
+    if rule not in _RULES:
+        raise UsageError(f"--rule {rule}: takes {' or '.join(_RULES)}")
+    ways = {"--sizes": sizes, "--around": around, "a target": target}
+    if len(given := [way for way, value in ways.items() if value is not None]) > 1:
+        raise UsageError(f"{' and '.join(given)} both give the sizes; keep one")
+    listed = None if sizes is None else sorted(set(_whole_numbers("--sizes", sizes)))
+    numbers = None if multipliers is None else _whole_numbers("--multipliers", multipliers)
 
-    from ngscale.collisions import summary, sweep
+    from ngscale.collisions.grid import around_grid, ratio_grid
+    from ngscale.collisions.run import Plan, Sequences, run
+    from ngscale.collisions.summary import build_report
     from ngscale.console import progress
-    from ngscale.ngrams import count_ngrams
+    from ngscale.hashing.registry import make_scheme
 
     stream, inputs = read_source(
         corpus,
@@ -71,26 +117,31 @@ def collisions(
         vocab_size=vocab_size,
     )
     spec = None if target is None else _spec(target, stream)
-    base = stream.vocab_size if spec is None else spec.hash_base
-    if spec is None:
-        shared = sweep.ratio_grid(low_ratio, high_ratio, base) if rows is None else rows
-        sizes = dict.fromkeys(range(low_order, high_order + 1), shared)
-    else:
-        sizes = _own_sizes(spec)
-    sweep.check_sizes(
-        [rows for of_order in sizes.values() for rows in of_order],
-        base=base,
-        max_order=max(sizes),
+    if spec is not None and base is None and scheme == "longcat":
+        base = spec.hash_base
+    hashing = make_scheme(
+        scheme, vocab_size=stream.vocab_size, base=base, multipliers=numbers, seed=seed
     )
-    tables = count_ngrams(stream, max(sizes))
-    if missing := sorted(set(sizes) - set(tables)):
-        raise UsageError(f"the corpus has no {missing[0]}-gram; lower --orders")
-    inputs |= {"hash_base": base, "orders": sorted(sizes), "scheme": "longcat"}
-    inputs |= {"ratio": [low_ratio, high_ratio]} if spec is None and rows is None else {}
-    with progress("tables", sum(map(len, sizes.values()))) as done:
-        points = sweep.run(tables, sizes, hash_base=base, done=done)
-    record = summary.build(points, stream, inputs)
-    answer(record, summary.build_report(record), as_json=as_json, out=out)
+    unit_rows = hashing.describe().get("base", stream.vocab_size)
+    if spec is not None:
+        swept = _own_sizes(spec)
+    else:
+        if listed is not None:
+            shared = listed
+        elif around is not None:
+            shared = around_grid(around, within, unit_rows, step)
+        else:
+            shared = ratio_grid(*ratio_bounds, unit_rows, step)
+        swept = dict.fromkeys(range(low_order, high_order + 1), shared)
+    by_sequence = Sequences(number=sequences, length=sequence_length)
+    plan = Plan(
+        scheme=hashing,
+        sizes=swept,
+        base=unit_rows,
+        sequences=None if rule == "pooled" else by_sequence,
+    )
+    record = run(stream, plan, inputs, progress)
+    answer(record, build_report(record), as_json=as_json, out=out)
 
 
 def _spec(target: str, stream: "TokenStream") -> "NgramSpec":
@@ -137,8 +188,8 @@ def _ratio(text: str) -> tuple[float, float]:
     return bounds
 
 
-def _rows(text: str) -> list[int]:
+def _whole_numbers(option: str, text: str) -> list[int]:
     try:
-        return sorted({int(part) for part in text.replace("_", "").split(",")})
+        return [int(part) for part in text.replace("_", "").split(",")]
     except ValueError:
-        raise UsageError(f"--table-rows {text}: takes whole numbers, comma-separated") from None
+        raise UsageError(f"{option} {text}: takes whole numbers, comma-separated") from None

@@ -1,5 +1,8 @@
 """Closed forms against exact enumeration where it is possible and simulation where it is not."""
 
+import math
+from collections import Counter
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import product
 
@@ -19,6 +22,15 @@ def table_with(counts: list[int]) -> NgramTable:
     )
 
 
+def entropy(ids: Sequence[int], counts: Sequence[int]) -> float:
+    """Of the row traffic, in nats."""
+    traffic: Counter[int] = Counter()
+    for row, count in zip(ids, counts, strict=True):
+        traffic[row] += count
+    total = sum(counts)
+    return -sum(c / total * math.log(c / total) for c in traffic.values())
+
+
 @pytest.mark.parametrize("counts", [[1], [3, 1], [5, 2, 2], [7, 1, 1, 1], [1, 2, 3, 4, 5]])
 @pytest.mark.parametrize("rows", [1, 2, 3, 5])
 def test_expectations_equal_the_average_over_every_possible_hash(
@@ -29,14 +41,19 @@ def test_expectations_equal_the_average_over_every_possible_hash(
     total = len(outcomes)
     occupied = Fraction(sum(o[0] for o in outcomes), total)
     variance = Fraction(sum(o[0] ** 2 for o in outcomes), total) - occupied**2
-    ideal = IdealHash(table_with(counts)).at(rows)
+    ideal = IdealHash(table_with(counts), [rows]).at(rows)
     assert ideal.occupied == pytest.approx(float(occupied), rel=1e-12)
     assert ideal.collisions == pytest.approx(len(counts) - float(occupied), rel=1e-12, abs=1e-12)
     assert ideal.collisions_sd == pytest.approx(float(variance) ** 0.5, rel=1e-6, abs=1e-7)
     colliding = Fraction(sum(o[1] for o in outcomes), total)
     assert ideal.colliding == pytest.approx(float(colliding), rel=1e-12, abs=1e-12)
+    assert ideal.token_weighted == pytest.approx(float(colliding) / len(counts), abs=1e-12)
     purity = sum((o[2] for o in outcomes), start=Fraction(0)) / total / sum(counts)
     assert ideal.purity == pytest.approx(float(purity), rel=1e-9)
+    entropies = [entropy(ids, counts) for ids in product(range(rows), repeat=len(counts))]
+    mean = sum(entropies) / total
+    assert ideal.effective_rows is not None
+    assert math.log(ideal.effective_rows) == pytest.approx(mean, rel=1e-9, abs=1e-10)
 
 
 @pytest.mark.parametrize(("num_grams", "rows"), [(20_000, 8_000), (20_000, 400_000)])
@@ -58,7 +75,7 @@ def test_expectations_lie_within_four_standard_errors_of_a_simulation(
                 np.sum(counts**2 / traffic[ids]) / counts.sum(),
             )
         )
-    ideal = IdealHash(table_with(counts.tolist())).at(rows)
+    ideal = IdealHash(table_with(counts.tolist()), [rows]).at(rows)
     means, sds = np.mean(seen, axis=0), np.std(seen, axis=0, ddof=1)
     for value, mean, sd in zip(
         (ideal.occupied, ideal.colliding, ideal.purity), means, sds, strict=True
@@ -70,7 +87,7 @@ def test_expectations_lie_within_four_standard_errors_of_a_simulation(
 def test_a_count_of_a_billion_does_not_break_the_quadrature() -> None:
     """Two n-grams in M rows: exact by hand."""
     big, rows = 10**9, 1000
-    ideal = IdealHash(table_with([big, 1])).at(rows)
+    ideal = IdealHash(table_with([big, 1]), [rows]).at(rows)
     shared = (big**2 + 1) / (big + 1)
     exact = ((rows - 1) / rows * (big + 1) + shared / rows) / (big + 1)
     assert ideal.purity == pytest.approx(exact, rel=1e-9)

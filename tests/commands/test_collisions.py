@@ -34,9 +34,9 @@ def test_the_default_finds_every_integer_multiple_and_says_so_first() -> None:
     assert document["schema_version"] == 1
     assert document["verb"] == "collisions"
     assert document["answer"].startswith("A 2-gram table of ")
-    assert set(document) >= {"results", "peaks", "inputs", "environment"}
+    assert set(document) >= {"results", "peaks", "recommendation", "inputs", "environment"}
     by_key = {(r["order"], r["table_rows"]): r for r in document["results"]}
-    base = document["inputs"]["hash_base"]
+    base = document["inputs"]["base"]
     assert base == 32_768
     for multiple in (30, 31, 32, 33):
         for order in (2, 3, 4, 5):
@@ -61,7 +61,7 @@ def test_a_result_holds_every_measure_beside_its_expectation(text: str) -> None:
 
 def test_explicit_sizes_are_exactly_the_ones_measured(text: str) -> None:
     argv = ["--corpus", text, "--tokenizer", "bpe-4096", "--orders", "2:2"]
-    document = json.loads(invoke(*argv, "--table-rows", "5000,4096", "--json").stdout)
+    document = json.loads(invoke(*argv, "--sizes", "5000,4096", "--json").stdout)
     assert [r["table_rows"] for r in document["results"]] == [4096, 5000]
 
 
@@ -107,7 +107,7 @@ def test_token_ids_need_no_tokenizer(tmp_path: Path) -> None:
     result = invoke(*argv, "--vocab-size", "50")
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
-    assert document["inputs"]["hash_base"] == 50
+    assert document["inputs"]["base"] == 50
     assert "tokenizer" not in document["inputs"]
 
 

@@ -1,0 +1,96 @@
+"""Plan -> record: count the n-grams, measure every size, say what it means."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from ngscale.collisions import outcome, sweep
+from ngscale.collisions.expected import IdealHash
+from ngscale.collisions.peaks import Saving, saving, stands_out
+from ngscale.collisions.sequences import draw_sequences, sequence_ngrams
+from ngscale.collisions.sweep import Done, Point
+from ngscale.errors import UsageError
+from ngscale.hashing.scheme import Scheme
+from ngscale.ngrams import NgramTable, count_ngrams
+from ngscale.records import RunRecord
+from ngscale.tokens import TokenStream
+
+Progress = Callable[[str, int], AbstractContextManager[Done]]
+"""Opens a progress display with a title and a total."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sequences:
+    """The per-sequence rule: so many sequences of so many tokens."""
+
+    number: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to measure."""
+
+    scheme: Scheme
+    sizes: Mapping[int, Sequence[int]]
+    """Table sizes by n-gram order."""
+    base: int
+    """The number whose multiples the sizes are named after: the hash base, normally V0."""
+    sequences: Sequences | None
+    """None for the pooled rule."""
+
+    def describe(self, vocab_size: int) -> dict[str, Any]:
+        """The plan as inputs of the record (sizes stand in the results)."""
+        return {
+            "scheme": self.scheme.describe(),
+            "rule": "pooled" if self.sequences is None else "per-sequence",
+            "sequences": None if self.sequences is None else self.sequences.number,
+            "sequence_length": None if self.sequences is None else self.sequences.length,
+            "base": self.base,
+            "unit": "V0" if self.base == vocab_size else "base",
+            "orders": sorted(self.sizes),
+        }
+
+
+def run(
+    stream: TokenStream, plan: Plan, inputs: Mapping[str, Any], progress: Progress
+) -> RunRecord:
+    """Carry out ``plan`` on ``stream``; ``inputs`` says where the stream came from.
+
+    Raises:
+        SpecError: a size the scheme cannot hash exactly.
+        ResourceError: a size that does not fit in memory.
+        UsageError: the corpus is too short for an order or for the sequences.
+    """
+    every_size = [rows for sizes in plan.sizes.values() for rows in sizes]
+    sweep.check_sizes(
+        plan.scheme, every_size, vocab_size=stream.vocab_size, max_order=max(plan.sizes)
+    )
+    inputs = {**inputs, **plan.describe(stream.vocab_size)}
+    with progress("tables", len(every_size)) as done:
+        if plan.sequences is not None:
+            windows = draw_sequences(stream, plan.sequences.number, plan.sequences.length)
+            grams = sequence_ngrams(windows, sorted(plan.sizes))
+            points = sweep.run_sequences(
+                {found.order: found for found in grams}, plan.sizes, plan.scheme, done
+            )
+            return outcome.build(points, inputs)
+        tables = count_ngrams(stream, max(plan.sizes))
+        if missing := sorted(set(plan.sizes) - set(tables)):
+            raise UsageError(f"the corpus has no {missing[0]}-gram; lower --orders")
+        points = sweep.run(tables, plan.sizes, plan.scheme, done)
+    return outcome.build(points, inputs, _saving(points, tables, plan))
+
+
+def _saving(points: Sequence[Point], tables: Mapping[int, NgramTable], plan: Plan) -> Saving | None:
+    """For the worst size of the lowest order, where one stands out."""
+    order = min(plan.sizes)
+    worst = max(
+        (point for point in points if point.order == order),
+        key=lambda point: point.impurity_excess or 0.0,
+    )
+    if not stands_out(worst):
+        return None
+    ideal = IdealHash(tables[order], [worst.table_rows])
+    return saving(worst, tables[order], plan.scheme, ideal, plan.base)
