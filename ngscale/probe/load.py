@@ -1,0 +1,257 @@
+"""A checkpoint directory -> a decoder in float32 that can be run and hooked.
+
+Two kinds: the project's own (``ngscale.model.checkpoint``) and any decoder transformers knows. Only
+safetensors are read and only transformers' own classes are run: no pickle, no remote code.
+"""
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from ngscale.console import say
+from ngscale.errors import (
+    InputError,
+    MissingExtraError,
+    NoResultError,
+    ResourceError,
+    UnsafeInputError,
+    UsageError,
+)
+from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
+from ngscale.model_spec import DECODER_MODEL_TYPE, ConfigReader, Design, read_config
+from ngscale.probe.structure import Structure, find_structure
+from ngscale.spec import Amplification
+
+_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_WEIGHTS = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Checkpoint:
+    """A decoder in evaluation mode, float32, on ``device``."""
+
+    name: str
+    model_type: str
+    is_own: bool
+    """Whether it is ngscale's own decoder."""
+    hidden_size: int
+    vocab_size: int
+    max_tokens: int | None
+    """``max_position_embeddings``, where the config has it."""
+    amplification: Amplification
+    """Of an n-gram checkpoint of our own; ``none`` where the config says nothing."""
+    structure: Structure
+    run: Callable[[Tensor], object]
+    """Runs the whole stream for token ids (1, T)."""
+    device: torch.device
+    files: dict[str, str]
+    """File name -> sha256 of config and weights."""
+
+
+def load_checkpoint(directory: Path, *, device: str) -> Checkpoint:
+    """Load a checkpoint whole; ``device`` is ``auto``, or what torch calls one.
+
+    Raises:
+        InputError: something is missing, malformed or of an unknown architecture.
+        UnsafeInputError: loading it would run code or leave the directory.
+        NoResultError: a weight is not finite.
+        MissingExtraError: transformers is needed and not installed.
+        ResourceError: it does not fit in memory.
+    """
+    target = pick_device(device)
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such directory; probe takes a checkpoint's directory")
+    config_path = directory / CONFIG_NAME
+    reader = read_config(config_path)
+    model_type = reader.values.get("model_type")
+    if not isinstance(model_type, str):
+        raise reader.fail("model_type", "is missing, so this is not a model's config")
+    if "auto_map" in reader.values:
+        raise UnsafeInputError(
+            f"{reader.source}: auto_map: the model needs code from its directory, and probe runs "
+            "none; use a transformers release that has the architecture built in"
+        )
+    files = _weight_files(directory)
+    model: nn.Module
+    design: Design | None = None
+    with memory_errors(f"{directory} in float32"):
+        if model_type == DECODER_MODEL_TYPE:
+            model, design = load_decoder(directory)
+        else:
+            model = _load_transformers(directory, reader)
+        model.to(target)
+    _check_finite(model, directory)
+    structure = find_structure(model, str(directory))
+    vocab_size, hidden_size = _sizes(structure, design)
+    ngram = None if design is None else design.ngram
+    longest = reader.values.get("max_position_embeddings")
+    return Checkpoint(
+        name=directory.resolve().name,
+        model_type=model_type,
+        is_own=design is not None,
+        hidden_size=hidden_size,
+        vocab_size=vocab_size,
+        max_tokens=longest if isinstance(longest, int) else None,
+        amplification="none" if ngram is None else ngram.amplification,
+        structure=structure,
+        run=_runner(structure.backbone) if design is None else model,
+        device=target,
+        files={path.name: _sha256(path) for path in (config_path, *files)},
+    )
+
+
+def _sizes(structure: Structure, design: Design | None) -> tuple[int, int]:
+    """V0 and D; of a transformers model as its embedding has them, padding rows included."""
+    if design is not None:
+        return design.model.vocab_size, design.model.hidden_size
+    vocab_size, hidden_size = structure.embed_tokens.get_parameter("weight").shape
+    return vocab_size, hidden_size
+
+
+@contextmanager
+def memory_errors(what: str) -> Iterator[None]:
+    """PyTorch's ways to be out of memory -> ResourceError; on the CPU only the text says so.
+
+    Raises:
+        ResourceError: ``what`` does not fit.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if _is_out_of_memory(error):
+            raise ResourceError(f"{what} does not fit in memory; probe a smaller model") from error
+        raise
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        UsageError: torch knows no such device, or has none here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(f"--device {name}: cannot be used here: {first}") from error
+    return device
+
+
+def _weight_files(directory: Path) -> list[Path]:
+    """The safetensors files that hold the weights, each inside ``directory``."""
+    if (directory / _WEIGHTS).is_file():
+        return [directory / _WEIGHTS]
+    if not (directory / _INDEX).is_file():
+        pickled = sorted(p.name for p in directory.iterdir() if p.suffix in _PICKLE_SUFFIXES)
+        if pickled:
+            raise UnsafeInputError(
+                f"{directory}: has only pickled weights ({pickled[0]}), which can run code when "
+                "read; convert them to safetensors first"
+            )
+        raise InputError(f"{directory}: has neither {_WEIGHTS} nor {_INDEX}")
+    weight_map = read_config(directory / _INDEX).values.get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise InputError(f"{directory / _INDEX}: weight_map: must map tensor names to files")
+    names = {str(name) for name in weight_map.values()}
+    for name in sorted(names):
+        if Path(name).name != name:
+            raise UnsafeInputError(f"{directory / _INDEX}: {name}: lies outside the directory")
+        if not (directory / name).is_file():
+            raise InputError(f"{directory / _INDEX}: {name}: no such file; the shard is missing")
+    return [directory / name for name in sorted(names)]
+
+
+def _load_transformers(directory: Path, reader: ConfigReader) -> nn.Module:
+    if "quantization_config" in reader.values:
+        raise reader.fail("quantization_config", "probe reads no quantised weights; convert first")
+    try:
+        import transformers
+        from huggingface_hub.errors import StrictDataclassError
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("transformers", "hf") from error
+    auto_class: Any = transformers.AutoModelForCausalLM
+    try:
+        with _quiet():
+            model, info = auto_class.from_pretrained(
+                directory,
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+    except SafetensorError as error:
+        raise InputError(f"{directory}: the safetensors weights are broken: {error}") from error
+    except (
+        *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+        *(ImportError, RuntimeError, StrictDataclassError),
+    ) as error:  # whatever a wrong value in config.json sets off inside transformers
+        if _is_out_of_memory(error):
+            raise
+        raise InputError(f"{directory}: transformers cannot load it: {_brief(error)}") from error
+    if missing := sorted(info["missing_keys"]):
+        raise InputError(
+            f"{directory}: {missing[0]}: is not in the weights ({len(missing)} are missing); "
+            "config.json is of another model"
+        )
+    if unused := sorted(info["unexpected_keys"]):
+        say(f"{len(unused)} tensors of {directory} have no place in its config: {unused[0]}, ...")
+    assert isinstance(model, nn.Module)
+    return model.eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' bars, reports and warnings off stderr; its settings come back after."""
+    import transformers.utils.logging
+
+    settings: Any = transformers.utils.logging
+    level, bars = settings.get_verbosity(), settings.is_progress_bar_enabled()
+    settings.set_verbosity(logging.CRITICAL)
+    settings.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        settings.set_verbosity(level)
+        if bars:
+            settings.enable_progress_bar()
+
+
+def _brief(error: Exception) -> str:
+    """The first two lines: what and where; transformers goes on to advise other things."""
+    return f"{type(error).__name__}: {' '.join(str(error).splitlines()[:2])}"
+
+
+def _runner(backbone: nn.Module) -> Callable[[Tensor], object]:
+    """The stack without lm_head, whose logits would be the largest tensor of the run."""
+    return lambda ids: backbone(input_ids=ids, use_cache=False)
+
+
+def _check_finite(model: nn.Module, directory: Path) -> None:
+    for name, weight in model.named_parameters():
+        if not bool(torch.isfinite(weight).all()):
+            raise NoResultError(f"{directory}: {name}: has weights that are not finite")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
