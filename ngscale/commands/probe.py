@@ -1,5 +1,50 @@
-"""``ngscale probe``."""
+"""``ngscale probe``: a checkpoint and text -> norms along the residual stream -> answer."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ngscale.commands.answer import CorpusOption, JsonOption, OutOption, TokenizerOption, answer
+from ngscale.errors import MissingExtraError
 
 
-def probe() -> None:
-    """Placeholder until the next commit."""
+def probe(
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="A checkpoint: config.json and safetensors, of transformers or of train-small.",
+        ),
+    ],
+    corpus: CorpusOption = None,
+    tokenizer: TokenizerOption = None,
+    tokens: Annotated[int, typer.Option(min=2, help="Tokens in a window.")] = 1023,
+    windows: Annotated[
+        int,
+        typer.Option(min=1, help="Windows, evenly spaced; the first is the start of the corpus."),
+    ] = 1,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="auto, cpu, cuda, ...: where the model runs.")
+    ] = "auto",
+    as_json: JsonOption = False,
+    out: OutOption = None,
+) -> None:
+    """Whether the embedding is drowned in the residual stream, and what amplification mends it.
+
+    Example: ngscale probe path/to/SmolLM2-135M --tokens 1023 --out report
+    """
+    try:
+        from ngscale.probe.run import load, probe_checkpoint
+        from ngscale.probe.summary import build_report
+    except ModuleNotFoundError as error:
+        if error.name in ("torch", "safetensors"):
+            raise MissingExtraError(error.name, "torch") from error
+        raise
+    from ngscale.console import progress, say
+
+    say(f"loading {directory}")
+    subject = load(directory, corpus, tokenizer, tokens=tokens, windows=windows, device=device)
+    with progress("windows", windows) as done:
+        record = probe_checkpoint(subject, done=done)
+    answer(record, build_report(record), as_json=as_json, out=out)
