@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from ngscale.collisions import outcome, sweep
+from ngscale.collisions import hit_rate, outcome, sweep
 from ngscale.collisions.expected import IdealHash
 from ngscale.collisions.peaks import Saving, saving, stands_out
 from ngscale.collisions.sequences import draw_sequences, sequence_ngrams
@@ -81,6 +81,30 @@ def run(
             raise UsageError(f"the corpus has no {missing[0]}-gram; lower --orders")
         points = sweep.run(tables, plan.sizes, plan.scheme, done)
     return outcome.build(points, inputs, _saving(points, tables, plan))
+
+
+def run_hit_rate(
+    stream: TokenStream,
+    scheme: Scheme,
+    orders: Sequence[int],
+    table_rows: int,
+    length: int,
+    inputs: Mapping[str, Any],
+    progress: Progress,
+) -> RunRecord:
+    """The share of ``table_rows`` rows read against sequences of ``length`` tokens.
+
+    Raises:
+        SpecError: a size the scheme cannot hash exactly.
+        UsageError: the corpus is shorter than one sequence.
+    """
+    scheme.check(vocab_size=stream.vocab_size, table_rows=table_rows, max_order=max(orders))
+    with progress("points", hit_rate.NUM_POINTS * len(orders)) as done:
+        points = hit_rate.hit_rates(
+            stream, scheme, orders=orders, table_rows=table_rows, length=length, done=done
+        )
+    described = {"scheme": scheme.describe(), "sequence_length": length}
+    return hit_rate.build(points, table_rows, {**inputs, **described})
 
 
 def _saving(points: Sequence[Point], tables: Mapping[int, NgramTable], plan: Plan) -> Saving | None:

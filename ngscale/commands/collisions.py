@@ -67,11 +67,18 @@ def collisions(
             help="pooled: distinct n-grams of the corpus; per-sequence: of each sequence, summed.",
         ),
     ] = "pooled",
+    hit_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="R",
+            help="Instead of collisions: the share of R times V0 rows read, against sequences.",
+        ),
+    ] = None,
     sequences: Annotated[
         int, typer.Option(metavar="S", min=1, help="Sequences of --rule per-sequence.")
     ] = 100,
     sequence_length: Annotated[
-        int, typer.Option(metavar="L", min=2, help="Their length in tokens.")
+        int, typer.Option(metavar="L", min=2, help="Tokens of a sequence.")
     ] = 2048,
     text_field: Annotated[
         str, typer.Option(metavar="NAME", help="Key or column of the text (jsonl, parquet, hf://).")
@@ -96,17 +103,19 @@ def collisions(
     ratio_bounds = _ratio(ratio)
     if rule not in _RULES:
         raise UsageError(f"--rule {rule}: takes {' or '.join(_RULES)}")
-    ways = {"--sizes": sizes, "--around": around, "a target": target}
+    ways = {"--sizes": sizes, "--around": around, "--hit-rate": hit_rate, "a target": target}
     if len(given := [way for way, value in ways.items() if value is not None]) > 1:
         raise UsageError(f"{' and '.join(given)} both give the sizes; keep one")
     listed = None if sizes is None else sorted(set(_whole_numbers("--sizes", sizes)))
     numbers = None if multipliers is None else _whole_numbers("--multipliers", multipliers)
 
     from ngscale.collisions.grid import around_grid, ratio_grid
-    from ngscale.collisions.run import Plan, Sequences, run
+    from ngscale.collisions.hit_rate import build_report as build_hit_rate_report
+    from ngscale.collisions.run import Plan, Sequences, run, run_hit_rate
     from ngscale.collisions.summary import build_report
     from ngscale.console import progress
     from ngscale.hashing.registry import make_scheme
+    from ngscale.resonance import nearest_rows
 
     stream, inputs = read_source(
         corpus,
@@ -123,13 +132,21 @@ def collisions(
         scheme, vocab_size=stream.vocab_size, base=base, multipliers=numbers, seed=seed
     )
     unit_rows = hashing.describe().get("base", stream.vocab_size)
+    if hit_rate is not None:
+        measured_orders = range(low_order, high_order + 1)
+        rows = nearest_rows(*_positive("--hit-rate", hit_rate).as_integer_ratio(), unit_rows)
+        record = run_hit_rate(
+            stream, hashing, measured_orders, rows, sequence_length, inputs, progress
+        )
+        answer(record, build_hit_rate_report(record), as_json=as_json, out=out)
+        return
     if spec is not None:
         swept = _own_sizes(spec)
     else:
         if listed is not None:
             shared = listed
         elif around is not None:
-            shared = around_grid(around, within, unit_rows, step)
+            shared = around_grid(_positive("--around", around), within, unit_rows, step)
         else:
             shared = ratio_grid(*ratio_bounds, unit_rows, step)
         swept = dict.fromkeys(range(low_order, high_order + 1), shared)
@@ -186,6 +203,12 @@ def _ratio(text: str) -> tuple[float, float]:
     if not 1.0 <= bounds[0] < bounds[1] < float("inf"):
         raise UsageError(f"--ratio {text}: needs 1 <= LOW < HIGH")
     return bounds
+
+
+def _positive(option: str, value: float) -> float:
+    if not 0.0 < value < float("inf"):
+        raise UsageError(f"{option} {value}: must be positive and finite")
+    return value
 
 
 def _whole_numbers(option: str, text: str) -> list[int]:

@@ -70,3 +70,17 @@ def distinct_rows_by_sequence(row_ids, sequence_starts, last_sequence):
                 last_sequence[row_ids[g]] = sequence
                 touched += 1
     return touched
+
+
+@njit(cache=True, nogil=True)
+def touch_rows(row_ids, touched):
+    """Mark rows and return how many were not marked before.
+
+    row_ids: uint32 [G], repeats allowed; touched: uint8 [rows], 0 or 1, updated.
+    """
+    new = 0
+    for g in range(len(row_ids)):
+        if touched[row_ids[g]] == 0:
+            touched[row_ids[g]] = 1
+            new += 1
+    return new

@@ -159,3 +159,46 @@ def test_an_out_directory_that_cannot_be_made_is_one_line(text: str, tmp_path: P
     result = invoke("--corpus", text, *SMALL, "--out", str(tmp_path / "file" / "dir"))
     assert result.exit_code == 3
     assert "cannot be written" in result.stderr
+
+
+def test_the_hit_rate_curve_is_its_own_answer(text: str, tmp_path: Path) -> None:
+    argv = ["--corpus", text, "--tokenizer", "bpe-4096", "--hit-rate", "0.1", "--orders", "2:3"]
+    argv += ["--sequence-length", "64", "--out", str(tmp_path / "out"), "--json"]
+    result = invoke(*argv)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    for order in (2, 3):
+        curve = [r["hit_rate"] for r in document["hit_rates"] if r["order"] == order]
+        assert curve == sorted(curve)
+        assert 0 < curve[0] <= curve[-1] <= 1
+    assert (tmp_path / "out" / "figures" / "hit_rate.svg").exists()
+
+
+def test_the_per_sequence_rule_and_other_schemes_run(text: str) -> None:
+    argv = ["--corpus", text, *SMALL, "--json"]
+    document = json.loads(
+        invoke(
+            *argv, "--rule", "per-sequence", "--sequences", "4", "--sequence-length", "128"
+        ).stdout
+    )
+    assert document["inputs"]["rule"] == "per-sequence"
+    assert document["results"][0]["purity"] is None
+    assert document["peaks"]
+    for scheme in (
+        ["crc32"],
+        ["murmur3", "--seed", "3"],
+        ["ideal"],
+        ["multiply-xor", "--multipliers", "23703573157769,20109073645365,8052911324071"],
+    ):
+        document = json.loads(invoke(*argv, "--scheme", *scheme).stdout)
+        assert document["inputs"]["scheme"]["name"] == scheme[0]
+
+
+def test_a_saving_is_measured_not_promised() -> None:
+    document = json.loads(invoke("--sizes", "1081344", "--orders", "2", "--json").stdout)
+    found = document["saving"]
+    again = json.loads(
+        invoke("--sizes", str(found["smaller_rows"]), "--orders", "2", "--json").stdout
+    )
+    assert again["results"][0]["purity"] == found["smaller_purity"] >= found["purity"]
+    assert found["smaller_rows"] * 10 < found["table_rows"]
