@@ -130,9 +130,10 @@ def test_the_checkout_shim_is_the_same_program(checkout: Path) -> None:
     assert done.stdout == run("--version").stdout
 
 
-def test_a_closed_pipe_is_no_error() -> None:
+def test_a_closed_pipe_is_no_error_and_loses_no_report(tmp_path: Path) -> None:
+    argv = f"collisions --sizes 1000003 --orders 2 --json --out {tmp_path}"
     done = subprocess.run(
-        f"{sys.executable} -m ngscale collisions --sizes 1000003 --orders 2 --json | head -1",
+        f"{sys.executable} -m ngscale {argv} | head -1",
         shell=True,
         capture_output=True,
         text=True,
@@ -141,6 +142,7 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert done.stdout == "{\n"
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+    assert (tmp_path / "record.json").exists()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full (Linux)")

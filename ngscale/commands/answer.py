@@ -45,13 +45,13 @@ def answer(record: RunRecord, report: Report, *, as_json: bool, out: Path | None
     from ngscale.report import can_draw, write_report
 
     made = environment(sys.argv[1:])
+    if out is not None:  # first the files, so that a closed stdout (`| head`) loses nothing
+        page = write_report(report, record, made, out)
+        if report.figures and not can_draw():
+            say("no figures: matplotlib is not installed; run: pip install 'ngscale[report]'")
+        say(f"report: {page}")
     if as_json:
         sys.stdout.write(dump_json({**record.document(), "environment": made}))
     else:
         show(report)
     sys.stdout.flush()
-    if out is not None:
-        page = write_report(report, record, made, out)
-        if report.figures and not can_draw():
-            say("no figures: matplotlib is not installed; run: pip install 'ngscale[report]'")
-        say(f"report: {page}")
