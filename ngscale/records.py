@@ -33,7 +33,12 @@ class RunRecord:
     inputs: Mapping[str, Any]
     """What the results are a function of: hashes of files, options, RNG seeds."""
     results: Mapping[str, Any]
-    """The verb's own keys, which stand at the top level of the document."""
+    """The verb's own keys, which stand at the top level of the document. Floats keep 12
+    significant digits: the same bytes on processors whose vector units round differently."""
+
+    def __post_init__(self) -> None:
+        """Round the results."""
+        object.__setattr__(self, "results", _rounded(self.results))
 
     def document(self) -> dict[str, Any]:
         """The JSON object: ``schema_version``, ``verb``, ``answer``, ``inputs`` and results."""
@@ -44,6 +49,16 @@ class RunRecord:
             "inputs": dict(self.inputs),
             **self.results,
         }
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.12g}")
+    if isinstance(value, Mapping):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
