@@ -1,6 +1,7 @@
 """The terminal: the answer on stdout, the story on stderr. The only rich."""
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -8,6 +9,7 @@ from typing import Protocol
 from ngscale.records import Report, Table
 
 _MAX_ROWS_SHOWN = 24
+_PLAIN_EVERY_S = 15.0
 
 
 class Advance(Protocol):
@@ -58,14 +60,10 @@ def say(message: str) -> None:
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Advance]:
-    """A bar with rate and ETA on a terminal; one plain line where stderr is not one."""
+    """A bar with rate and ETA on a terminal; where stderr is not one, a plain line at times."""
     if not sys.stderr.isatty():
-        say(f"{title} ({total:,})")
-
-        def ignore(steps: int = 1, /) -> None:
-            """Nothing to draw."""
-
-        yield ignore
+        say(f"{title}: {total:,}")
+        yield _plain_progress(title, total)
         return
     from rich.console import Console
     from rich.progress import (
@@ -91,3 +89,21 @@ def progress(title: str, total: int) -> Iterator[Advance]:
             bars.advance(task, steps)
 
         yield advance
+
+
+def _plain_progress(title: str, total: int) -> Advance:
+    """Says how far it is every ``_PLAIN_EVERY_S`` seconds."""
+    start = said = time.monotonic()
+    finished = 0
+
+    def advance(steps: int = 1, /) -> None:
+        nonlocal said, finished
+        finished += steps
+        now = time.monotonic()
+        if now - said >= _PLAIN_EVERY_S:
+            said = now
+            rate = finished / (now - start)
+            left_s = (total - finished) / rate
+            say(f"{title}: {finished:,} of {total:,}, {rate:,.1f}/s, {left_s:,.0f} s left")
+
+    return advance

@@ -67,7 +67,7 @@ def write_report(
 
     images = {figure.name: _draw(figure) for figure in report.figures} if can_draw() else {}
     for table in report.tables:
-        write_atomic(out / "data" / f"{table.name}.csv", _csv(table))
+        write_atomic(out / "data" / f"{table.name}.csv", csv_bytes(table))
     for name, (svg, png) in images.items():
         write_atomic(out / "figures" / f"{name}.svg", svg)
         write_atomic(out / "figures" / f"{name}.png", png)
@@ -83,7 +83,7 @@ def write_report(
         made=made,
     )
     write_atomic(out / "report.html", page.encode())
-    readme = _markdown(report, with_figures=bool(images)) + _foot(command, made)
+    readme = body_markdown(report, with_figures=bool(images)) + _foot(command, made)
     write_atomic(out / "README.md", readme.encode())
     write_atomic(out / "record.json", dump_json(record.document()).encode())
     write_atomic(out / "environment.json", dump_json(environment).encode())
@@ -113,7 +113,8 @@ def _foot(command: str, made: str) -> str:
     return f"\n---\n\nReproduce:\n\n```\n{command}\n```\n\n{made}\n"
 
 
-def _markdown(report: Report, *, with_figures: bool) -> str:
+def body_markdown(report: Report, *, with_figures: bool) -> str:
+    """README.md without its foot: a pure function of the report."""
     lines = [report.answer, "", f"# {report.title}", ""]
     for section in report.sections:
         lines += [f"## {section.heading}", ""]
@@ -142,7 +143,8 @@ def _markdown_table(table: Table) -> list[str]:
     return [f"### {table.title}", "", f"| {titles} |", f"| {rule} |", *rows, "", *note]
 
 
-def _csv(table: Table) -> bytes:
+def csv_bytes(table: Table) -> bytes:
+    """A table's rows with raw values; empty where there is none."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([column.key for column in table.columns])

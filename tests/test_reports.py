@@ -1,0 +1,72 @@
+"""Committed evidence: what a report says is what its record says, rendered by today's code."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ngscale.collisions import hit_rate, summary
+from ngscale.records import Report, RunRecord
+from ngscale.report import body_markdown, csv_bytes
+
+ROOT = Path(__file__).parent.parent / "reports"
+REPORTS = sorted(path.parent for path in ROOT.glob("*/record.json"))
+
+
+def read(directory: Path) -> RunRecord:
+    document: dict[str, Any] = json.loads((directory / "record.json").read_text())
+    assert document.pop("schema_version") == 1
+    head = {key: document.pop(key) for key in ("verb", "answer", "inputs")}
+    return RunRecord(**head, results=document)
+
+
+def rendered(record: RunRecord) -> Report:
+    if record.verb == "collisions":
+        hit = "hit_rates" in record.results
+        return hit_rate.build_report(record) if hit else summary.build_report(record)
+    raise AssertionError(f"no renderer for {record.verb}")
+
+
+@pytest.mark.parametrize("directory", REPORTS, ids=lambda d: d.name)
+def test_a_committed_report_is_its_record_rendered(directory: Path) -> None:
+    record = read(directory)
+    report = rendered(record)
+    readme = (directory / "README.md").read_text()
+    assert readme.splitlines()[0] == record.answer
+    body = body_markdown(report, with_figures=True)
+    assert readme.split("\n---\n")[0].strip() == body.strip()
+    for table in report.tables:
+        committed = (directory / "data" / f"{table.name}.csv").read_bytes()
+        assert committed == csv_bytes(table), table.name
+        assert len(list(csv.reader(io.StringIO(committed.decode())))) == len(table.rows) + 1
+    for figure in report.figures:
+        assert (directory / "figures" / f"{figure.name}.svg").stat().st_size > 1000
+
+
+def test_every_report_is_in_the_log() -> None:
+    log = (ROOT / "LOG.md").read_text()
+    for directory in REPORTS:
+        assert directory.name in log
+
+
+EMBEDDED = [
+    directory
+    for directory in REPORTS
+    if "--corpus" not in json.loads((directory / "environment.json").read_text())["argv"]
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("directory", EMBEDDED, ids=lambda d: d.name)
+def test_the_printed_command_gives_the_same_bytes(directory: Path, tmp_path: Path) -> None:
+    argv = json.loads((directory / "environment.json").read_text())["argv"]
+    argv[argv.index("--out") + 1] = str(tmp_path)
+    subprocess.run([sys.executable, "-m", "ngscale", *argv], check=True, capture_output=True)
+    names = ["record.json", *(str(p.relative_to(directory)) for p in directory.rglob("*.csv"))]
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (directory / name).read_bytes(), name
