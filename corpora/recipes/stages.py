@@ -62,6 +62,11 @@ class Spooled:
     length: int
 
 
+def say(message: str) -> None:
+    """One line of the story."""
+    print(message, file=sys.stderr, flush=True)
+
+
 def work_dir(out: Path) -> Path:
     """The directory in which ``out`` is being made.
 
@@ -83,6 +88,7 @@ def fetch(work: Path, pattern: str, commands: Sequence[list[str]]) -> Path:
     """
     if there := sorted((work / "packages").glob(pattern)):
         return there[0]
+    say(f"fetching {pattern}")
     with tempfile.TemporaryDirectory(dir=work) as scratch:
         for number, command in enumerate(commands, start=1):
             try:
@@ -172,6 +178,7 @@ def build_corpus(
             for text in texts:
                 digest.update(len(text).to_bytes(8, "little") + text)
             if not path.exists():
+                say(f"writing {path.name}")
                 _write_part(path, part, texts)
             paths.append(path)
     built = {
@@ -194,7 +201,7 @@ def finish(out: Path, work: Path, built: dict[str, Any]) -> None:
         (work / name).unlink(missing_ok=True)
     work.rename(out)
     if built.get("documents_sha256") != recorded_documents(out.name, built):
-        print(f"note: not the packages of manifest.toml; see {out / BUILT}", file=sys.stderr)
+        say(f"note: not the packages of manifest.toml; see {out / BUILT}")
     for path in sorted(out.iterdir()):
         print(result_line(path))
 
@@ -220,6 +227,7 @@ def _spool(
         index.unlink()
     for stale in work.glob("part-*.parquet"):
         stale.unlink()
+    say("reading documents")
     rows: list[tuple[str, int, int]] = []
     offset = 0
     with (work / "spool").open("wb") as spool:
