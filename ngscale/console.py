@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ngscale.records import Report, Table
 
@@ -59,31 +59,39 @@ def say(message: str) -> None:
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Advance]:
-    """A bar with rate and ETA on a terminal; where stderr is not one, a plain line at times."""
+def progress(title: str, total: int, *, unit: Literal["", "B"] = "") -> Iterator[Advance]:
+    """A bar with rate and ETA on a terminal; else plain lines at times.
+
+    With the unit "B" steps are bytes, shown as megabytes. A total of 0 is one nobody knows.
+    """
     if not sys.stderr.isatty():
-        say(f"{title}: {total:,}")
-        yield _plain_progress(title, total)
+        yield _plain_progress(title, total, unit)
         return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
+        DownloadColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
+        TransferSpeedColumn,
     )
 
+    counts: list[ProgressColumn] = [MofNCompleteColumn()]
+    if unit == "B":
+        counts = [DownloadColumn(), TransferSpeedColumn()]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        *counts,
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(title, total=total)
+        task = bars.add_task(title, total=total or None)
 
         def advance(steps: int = 1, /) -> None:
             bars.advance(task, steps)
@@ -91,19 +99,25 @@ def progress(title: str, total: int) -> Iterator[Advance]:
         yield advance
 
 
-def _plain_progress(title: str, total: int) -> Advance:
-    """Says how far it is every ``_PLAIN_EVERY_S`` seconds."""
-    start = said = time.monotonic()
-    finished = 0
+def _plain_progress(title: str, total: int, unit: Literal["", "B"]) -> Advance:
+    """What a log gets: the title at the first step, then share, rate and ETA at intervals."""
+    of = f"{total / 1e6:,.1f} MB" if unit else f"{total:,}"
+    started = shown = time.monotonic()
+    done = 0
 
     def advance(steps: int = 1, /) -> None:
-        nonlocal said, finished
-        finished += steps
+        nonlocal done, shown
+        if not done:
+            say(f"{title} ({of})" if total else title)
+        done += steps
         now = time.monotonic()
-        if now - said >= _PLAIN_EVERY_S:
-            said = now
-            rate = finished / (now - start)
-            left_s = (total - finished) / rate
-            say(f"{title}: {finished:,} of {total:,}, {rate:,.1f}/s, {left_s:,.0f} s left")
+        if now - shown < _PLAIN_EVERY_S:
+            return
+        shown = now
+        rate = done / (now - started)
+        speed = f"{rate / 1e6:,.1f} MB/s" if unit else f"{rate:,.1f}/s"
+        left = f", {max(total - done, 0) / rate:,.0f} s left" if total and rate else ""
+        share = f"{done / total:.0%}, " if total else ""
+        say(f"{title}: {share}{speed}{left}")
 
     return advance

@@ -1,27 +1,49 @@
-"""Tokenizers, and documents -> TokenStream: uint32 ids with document boundaries."""
+"""Documents -> TokenStream: uint32 ids with document boundaries, memory-mapped."""
 
 import hashlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+import os
+import re
+import shutil
+import tempfile
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int64, UInt32
 
-from ngscale.corpus import HUB_PREFIX, embedded_dir, expand, read_documents
-from ngscale.errors import InputError, UsageError
+from ngscale import token_cache
+from ngscale.corpus import (
+    HUB_PREFIX,
+    OnBadRecord,
+    Part,
+    Reading,
+    expand,
+    read_parts,
+    source_files,
+    split_suffix,
+)
+from ngscale.errors import InputError, NgscaleError, UsageError
+from ngscale.tokenizer import DEFAULT_TOKENIZER as DEFAULT_TOKENIZER
+from ngscale.tokenizer import MAX_VOCAB_SIZE as MAX_VOCAB_SIZE
+from ngscale.tokenizer import Tokenizer as Tokenizer
+from ngscale.tokenizer import load_tokenizer as load_tokenizer
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer as HfTokenizer
-
-MAX_VOCAB_SIZE = 2**24
-"""Sixty times the largest published vocabulary; a larger id is a broken tokenizer file."""
-DEFAULT_TOKENIZER = "bpe-32768"
 BIN_DTYPES = ("uint16", "uint32")
-_BATCH_CHARS = 2**22
+PIECE_CHARS = 2**18
+"""Documents of more than twice this are encoded in pieces, where that changes no id."""
+_MARGIN_CHARS = 256
+_MAX_CUTS_TRIED = 16
+_MAY_CUT = re.compile(r"(?<=[^\W\d_])(?= [^\W\d_])|(?<=\S\n)(?=[^\W\d_])")
+_BIN_BLOCK_IDS = 2**22
+
+Advance = Callable[[int], None]
+Encoded = tuple[UInt32[np.ndarray, " T"], int, bool]
+"""Ids of a part of a document, the bytes of its text, and whether the document ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,12 +51,17 @@ class TokenStream:
     """Token ids of a corpus. Documents keep their boundaries: no n-gram crosses one."""
 
     tokens: UInt32[np.ndarray, " T"]
+    """Memory-mapped and read-only where it comes from the cache."""
     doc_starts: Int64[np.ndarray, " num_docs_plus_1"]
     """Index of each document's first token, and T at the end."""
     vocab_size: int
     """V0: all ids are below it."""
     num_bytes: int
     """UTF-8 bytes of the text; 0 where the corpus came as token ids."""
+    bad_records: Mapping[str, int] = field(default_factory=dict)
+    """Records ``skipped`` and ``replaced`` while reading."""
+    known_sha256: str = ""
+    """What ``sha256()`` returns, where it has been computed before."""
 
     @property
     def num_tokens(self) -> int:
@@ -48,103 +75,15 @@ class TokenStream:
 
     def sha256(self) -> str:
         """Hash of ids and boundaries: what every analysis is a function of."""
+        if self.known_sha256:
+            return self.known_sha256
         digest = hashlib.sha256(self.tokens.astype("<u4").tobytes())
         digest.update(self.doc_starts.astype("<i8").tobytes())
         return digest.hexdigest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Tokenizer:
-    """A tokenizer.json with its V0 and the hash of its file."""
-
-    name: str
-    sha256: str
-    vocab_size: int
-    """V0 = max(vocab_size of a config.json beside it, largest id + 1)."""
-    backend: "HfTokenizer"
-
-    def encode(self, documents: Iterable[str]) -> Iterator[list[int]]:
-        """Ids of each document, without special tokens."""
-        for batch in _batches(documents):
-            for encoding in self.backend.encode_batch_fast(batch, add_special_tokens=False):
-                yield encoding.ids
-
-
-def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document)
-        if size >= _BATCH_CHARS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def load_tokenizer(name: str) -> Tokenizer:
-    """An embedded tokenizer by name, a tokenizer.json, or a directory that holds one.
-
-    Raises:
-        InputError: there is none, it is not one, or an id exceeds ``MAX_VOCAB_SIZE``.
-    """
-    path = _tokenizer_path(name)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    backend = _parse_tokenizer(path, data)
-    ids = backend.get_vocab(with_added_tokens=True).values()
-    if not ids:
-        raise InputError(f"{path}: the tokenizer has no ids")
-    vocab_size = max(max(ids) + 1, _config_vocab_size(path.parent / "config.json"))
-    if vocab_size > MAX_VOCAB_SIZE:
-        raise InputError(f"{path}: id {vocab_size - 1} is beyond the cap of {MAX_VOCAB_SIZE} ids")
-    short_name = path.parent.name if path.name == "tokenizer.json" else path.name
-    return Tokenizer(
-        name=short_name,
-        sha256=hashlib.sha256(data).hexdigest(),
-        vocab_size=vocab_size,
-        backend=backend,
-    )
-
-
-def _tokenizer_path(name: str) -> Path:
-    embedded = embedded_dir() / "tokenizers" / name / "tokenizer.json"
-    if Path(name).name == name and embedded.is_file():
-        return embedded
-    path = Path(name)
-    if path.is_dir():
-        path /= "tokenizer.json"
-    if not path.is_file():
-        known = ", ".join(sorted(p.name for p in (embedded_dir() / "tokenizers").iterdir()))
-        raise InputError(f"{name}: no tokenizer.json there; embedded tokenizers: {known}")
-    return path
-
-
-def _parse_tokenizer(path: Path, data: bytes) -> "HfTokenizer":
-    from tokenizers import Tokenizer as HfTokenizer
-
-    try:
-        return HfTokenizer.from_buffer(data)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # a panic in the Rust library is not an Exception
-        raise InputError(f"{path}: is not a tokenizer.json: {error}") from error
-
-
-def _config_vocab_size(path: Path) -> int:
-    """``vocab_size`` of a config.json beside the tokenizer; 0 where there is none."""
-    if not path.is_file():
-        return 0
-    try:
-        value = json.loads(path.read_bytes()).get("vocab_size", 0)
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path}: is not a config.json: {error}") from error
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"{path}: vocab_size: must be a whole number, got {json.dumps(value)}")
-    return value
+def _ignore(steps: int, /) -> None:
+    """The progress of a caller who does not ask."""
 
 
 def read_stream(
@@ -153,32 +92,195 @@ def read_stream(
     *,
     text_field: str = "text",
     split: str = "train",
+    on_bad_record: OnBadRecord = "error",
+    cache: Path | None = None,
+    advance: Advance = _ignore,
 ) -> TokenStream:
-    """Encode every document of the sources.
+    """Encode every document of the sources, in memory bounded by a few megabytes of text.
+
+    With a ``cache`` directory the stream is kept there under a key of contents and options, found
+    again, and resumed where a killed run stopped. What comes from the hub is read anew each time:
+    nobody can tell beforehand whether it has changed. ``advance`` is told the bytes of the source
+    files as they are read.
 
     Raises:
-        InputError: a source is unreadable, or there is no text in any.
+        InputError: a source is unreadable or bad, or there is no text in any.
+        NetworkError: a hub data set cannot be reached.
     """
-    num_bytes = 0
+    reading = Reading(
+        text_field=text_field, split=split, on_bad_record=on_bad_record, advance=advance
+    )
+    files = source_files(sources)
 
-    def counted() -> Iterator[str]:
-        nonlocal num_bytes
-        for document in read_documents(sources, text_field=text_field, split=split):
-            num_bytes += len(document.encode("utf-8", "surrogatepass"))
-            yield document
+    def encode(num_done: int) -> Iterator[list[Encoded]]:
+        return _encoded(read_parts(sources, reading), tokenizer, num_done)
 
-    encoded = [np.array(ids, dtype=np.uint32) for ids in tokenizer.encode(counted()) if ids]
-    if not encoded:
-        raise InputError(f"{', '.join(sources)}: the corpus is empty; it has no token")
-    return TokenStream(
-        tokens=np.concatenate(encoded),
-        doc_starts=np.cumsum([0, *map(len, encoded)], dtype=np.int64),
-        vocab_size=tokenizer.vocab_size,
-        num_bytes=num_bytes,
+    def key(root: Path) -> str:
+        return token_cache.entry_key(
+            tokenizer=tokenizer.sha256,
+            engine=tokenizer.engine.version,
+            pieces=PIECE_CHARS,
+            text_field=text_field,
+            on_bad_record=on_bad_record,
+            files=[[*split_suffix(path), token_cache.file_sha256(path, root)] for path in files],
+        )
+
+    is_local = not any(source.startswith(HUB_PREFIX) for source in sources)
+    return _stored(
+        sources, tokenizer.vocab_size, cache if is_local else None, key, encode, reading.bad
     )
 
 
-def read_bin(sources: Sequence[str], *, dtype: str, vocab_size: int) -> TokenStream:
+def _stored(
+    sources: Sequence[str],
+    vocab_size: int,
+    cache: Path | None,
+    key: Callable[[Path], str],
+    encode: Callable[[int], Iterator[list[Encoded]]],
+    bad: Counter[str],
+) -> TokenStream:
+    """The stream of the cache, made first if it is not there; without a cache, one that lives as
+    long as this process, its files already unlinked.
+    """
+    with _root(cache) as root:
+        name = key(cache) if cache is not None else "stream"
+        entry = token_cache.open_entry(root, name)
+        if entry is None:
+            with token_cache.locked(root, name):
+                if (entry := token_cache.open_entry(root, name)) is None:
+                    _write(token_cache.Writer(root, name), encode, bad, sources)
+                    entry = token_cache.open_entry(root, name)
+        assert entry is not None
+    return TokenStream(
+        tokens=entry.tokens,
+        doc_starts=entry.doc_starts,
+        vocab_size=vocab_size,
+        num_bytes=entry.num_bytes,
+        bad_records=entry.bad_records,
+        known_sha256=entry.sha256,
+    )
+
+
+@contextmanager
+def _root(cache: Path | None) -> Iterator[Path]:
+    if cache is not None:
+        yield cache / "tokens"
+        return
+    scratch = tempfile.mkdtemp(prefix="ngscale-")
+    try:
+        yield Path(scratch)
+    finally:
+        shutil.rmtree(scratch)
+
+
+def _write(
+    writer: token_cache.Writer,
+    encode: Callable[[int], Iterator[list[Encoded]]],
+    bad: Counter[str],
+    sources: Sequence[str],
+) -> None:
+    try:
+        for chunk in encode(writer.state.num_parts):
+            writer.append(chunk)
+        if writer.state.num_tokens == 0:
+            raise InputError(f"{', '.join(sources)}: the corpus is empty; it has no token")
+    except NgscaleError:  # it would fail there again
+        writer.discard()
+        raise
+    except BaseException:
+        writer.close()
+        raise
+    writer.finish({"skipped": bad["skipped"], "replaced": bad["replaced"]})
+
+
+def _encoded(parts: Iterable[Part], tokenizer: Tokenizer, num_done: int) -> Iterator[list[Encoded]]:
+    """Chunks of encoded pieces after the first ``num_done``, in order, encoded on all cores.
+
+    While the workers encode, this thread reads on and the caller writes.
+    """
+    num_workers = os.cpu_count() or 1
+
+    def encode(pieces: list[Part]) -> list[Encoded]:
+        ids = tokenizer.encode([piece.text for piece in pieces])
+        sizes = (_num_bytes(piece.text) for piece in pieces)
+        return list(zip(ids, sizes, (piece.ends for piece in pieces), strict=True))
+
+    pieces = _pieces(parts, tokenizer)
+    for _ in zip(range(num_done), pieces, strict=False):
+        pass
+    with ThreadPoolExecutor(num_workers) as pool:
+        pending: deque[Future[list[Encoded]]] = deque()
+        for group in _groups(pieces, tokenizer.engine.group_chars):
+            pending.append(pool.submit(encode, group))
+            if len(pending) > 2 * num_workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _num_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8"))
+
+
+def _groups(pieces: Iterable[Part], group_chars: int) -> Iterator[list[Part]]:
+    group: list[Part] = []
+    size = 0
+    for piece in pieces:
+        group.append(piece)
+        size += len(piece.text)
+        if size >= group_chars or len(group) >= group_chars:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _pieces(parts: Iterable[Part], tokenizer: Tokenizer) -> Iterator[Part]:
+    """The documents, long ones in pieces; the cuts depend on a document's text alone."""
+    held = ""
+    arrived: list[str] = []
+    num_arrived, searched = 0, PIECE_CHARS
+    for part in parts:
+        arrived.append(part.text)
+        num_arrived += len(part.text)
+        if not part.ends and num_arrived < max(PIECE_CHARS, len(held)):
+            continue  # joining at every part would be quadratic where no cut is found
+        text, at = "".join([held, *arrived]), 0
+        while len(text) - at >= searched + PIECE_CHARS + _MARGIN_CHARS:
+            cut = _cut(text, at + searched, at + searched + PIECE_CHARS, tokenizer)
+            if cut is None:
+                searched += PIECE_CHARS
+                continue
+            yield Part(text=text[at:cut], ends=False)
+            at, searched = cut, PIECE_CHARS
+        held, arrived, num_arrived = text[at:], [], 0
+        if part.ends:
+            yield Part(text=held)
+            held, searched = "", PIECE_CHARS
+
+
+def _cut(text: str, low: int, high: int, tokenizer: Tokenizer) -> int | None:
+    """Where in [low, high) the text may be parted: before the space between two words or at the
+    start of a line, and only if encoding what stands around that place in two gives the same ids
+    as encoding it whole.
+    """
+    for match in islice(_MAY_CUT.finditer(text, low, high), _MAX_CUTS_TRIED):
+        cut = match.start()
+        before, after = text[cut - _MARGIN_CHARS : cut], text[cut : cut + _MARGIN_CHARS]
+        whole, left, right = tokenizer.encode([before + after, before, after])
+        if np.array_equal(whole, np.concatenate([left, right])):
+            return cut
+    return None
+
+
+def read_bin(
+    sources: Sequence[str],
+    *,
+    dtype: str,
+    vocab_size: int,
+    cache: Path | None = None,
+    advance: Advance = _ignore,
+) -> TokenStream:
     """nanoGPT-style files of raw little-endian ids; each file is one document.
 
     Raises:
@@ -186,28 +288,51 @@ def read_bin(sources: Sequence[str], *, dtype: str, vocab_size: int) -> TokenStr
     """
     if dtype not in BIN_DTYPES:
         raise UsageError(f"--dtype {dtype}: takes {' or '.join(BIN_DTYPES)}")
+    if vocab_size > 2**32:
+        raise UsageError(f"--vocab-size {vocab_size}: ids are below 2^32")
+    files = source_files(sources)
     width = np.dtype(dtype).itemsize
-    parts: list[UInt32[np.ndarray, " T"]] = []
-    for path in chain.from_iterable(expand(source) for source in sources):
-        data = path.read_bytes()
-        if len(data) % width:
-            raise InputError(f"{path}: {len(data)} bytes is no whole number of {dtype} ids")
-        ids = np.frombuffer(data, dtype=np.dtype(dtype).newbyteorder("<")).astype(np.uint32)
-        if len(ids) and int(ids.max()) >= vocab_size:
-            raise InputError(
-                f"{path}: id {ids.max()} at index {int(ids.argmax())} is not below "
-                f"--vocab-size {vocab_size}"
-            )
-        parts.append(ids)
-    parts = [ids for ids in parts if len(ids)]
-    if not parts:
-        raise InputError(f"{', '.join(sources)}: the corpus is empty; it has no token")
-    return TokenStream(
-        tokens=np.concatenate(parts),
-        doc_starts=np.cumsum([0, *map(len, parts)], dtype=np.int64),
-        vocab_size=vocab_size,
-        num_bytes=0,
-    )
+    for path in files:
+        if path.stat().st_size % width:
+            size = path.stat().st_size
+            raise InputError(f"{path}: {size} bytes is no whole number of {dtype} ids")
+
+    def encode(num_done: int) -> Iterator[list[Encoded]]:
+        blocks = (
+            block for path in files for block in _bin_blocks(path, dtype, vocab_size, advance)
+        )
+        for _ in zip(range(num_done), blocks, strict=False):
+            pass
+        return ([block] for block in blocks)
+
+    def key(root: Path) -> str:
+        hashes = [token_cache.file_sha256(path, root) for path in files]
+        return token_cache.entry_key(dtype=dtype, vocab_size=vocab_size, files=hashes)
+
+    return _stored(sources, vocab_size, cache, key, encode, Counter())
+
+
+def _bin_blocks(path: Path, dtype: str, vocab_size: int, advance: Advance) -> Iterator[Encoded]:
+    num_left = path.stat().st_size // np.dtype(dtype).itemsize
+    start = 0
+    try:
+        with path.open("rb") as file:
+            while num_left:
+                ids = np.fromfile(file, np.dtype(dtype).newbyteorder("<"), _BIN_BLOCK_IDS)
+                if len(ids) == 0:
+                    raise InputError(f"{path}: became shorter while it was read")
+                if int(ids.max()) >= vocab_size:
+                    index = int(np.argmax(ids >= vocab_size))
+                    raise InputError(
+                        f"{path}: id {ids[index]} at index {start + index} is not below "
+                        f"--vocab-size {vocab_size}"
+                    )
+                num_left -= len(ids)
+                start += len(ids)
+                advance(ids.nbytes)
+                yield ids.astype(np.uint32), 0, num_left == 0
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def is_bin(sources: Sequence[str]) -> bool:

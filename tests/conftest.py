@@ -17,6 +17,14 @@ settings.register_profile("ngscale", deadline=None, derandomize=True, print_blob
 settings.load_profile("ngscale")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache directory of this run, also for the processes it starts."""
+    directory = tmp_path_factory.mktemp("cache")
+    os.environ["NGSCALE_CACHE"] = str(directory)
+    return directory
+
+
 @pytest.fixture(scope="session")
 def checkout() -> Path:
     """The root of the checkout."""

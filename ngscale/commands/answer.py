@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ngscale.corpus import OnBadRecord
 from ngscale.records import Report, RunRecord, dump_json, environment
 
 JsonOption = Annotated[
@@ -24,8 +25,9 @@ CorpusOption = Annotated[
     typer.Option(
         "--corpus",
         metavar="SOURCE",
-        help="Text: a .txt, .jsonl or .parquet file, a directory or glob of them, a .bin of "
-        "token ids, or hf://owner/name. Repeat for several. Default: two embedded novels.",
+        help="Text: a .txt, .jsonl or .parquet file (also .gz, .zst), a directory or glob of them, "
+        "a .bin of token ids, hf://owner/name, or a corpus that `ngscale corpora build` made. "
+        "Repeat for several. Default: two embedded novels.",
     ),
 ]
 TokenizerOption = Annotated[
@@ -33,8 +35,16 @@ TokenizerOption = Annotated[
     typer.Option(
         "--tokenizer",
         metavar="FILE",
-        help="A tokenizer.json, a directory that holds one, or the name of an embedded one "
-        "(bpe-32768, bpe-4096).",
+        help="A tokenizer.json, tekken.json or .tiktoken file, a directory that holds one, "
+        "hf://owner/name, or a name (bpe-32768, bpe-4096; tekken once built).",
+    ),
+]
+OnBadRecordOption = Annotated[
+    OnBadRecord,
+    typer.Option(
+        "--on-bad-record",
+        help="A record that is not UTF-8, not JSON or has no text: an error, left out, or with "
+        "U+FFFD for its bad bytes. The record counts them.",
     ),
 ]
 

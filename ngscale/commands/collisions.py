@@ -4,7 +4,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ngscale.commands.answer import CorpusOption, JsonOption, OutOption, TokenizerOption, answer
+from ngscale.commands.answer import (
+    CorpusOption,
+    JsonOption,
+    OnBadRecordOption,
+    OutOption,
+    TokenizerOption,
+    answer,
+)
 from ngscale.commands.source import read_source
 from ngscale.errors import UsageError
 
@@ -92,6 +99,7 @@ def collisions(
     vocab_size: Annotated[
         int | None, typer.Option(metavar="V0", min=2, help="V0 of the ids in a .bin.")
     ] = None,
+    on_bad_record: OnBadRecordOption = "error",
     as_json: JsonOption = False,
     out: OutOption = None,
 ) -> None:
@@ -124,6 +132,7 @@ def collisions(
         split=split,
         dtype=dtype,
         vocab_size=vocab_size,
+        on_bad_record=on_bad_record,
     )
     spec = None if target is None else _spec(target, stream)
     if spec is not None and base is None and scheme == "longcat":
