@@ -40,7 +40,10 @@ def render() -> str:
     """The whole page."""
     parts = [HEAD, _section("ngscale", [])]
     verbs = [command.name for command in app.registered_commands if command.name is not None]
-    parts += [_section(f"ngscale {verb}", [verb]) for verb in verbs]
+    for group in app.registered_groups:
+        commands = group.typer_instance.registered_commands if group.typer_instance else []
+        verbs += [f"{group.name} {command.name}" for command in commands]
+    parts += [_section(f"ngscale {verb}", verb.split()) for verb in verbs]
     return "\n".join(parts)
 
 
