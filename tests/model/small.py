@@ -1,0 +1,31 @@
+"""Small designs for the tests of model and train_small."""
+
+from dataclasses import replace
+
+from ngscale.model_spec import DecoderModel, Design
+from ngscale.spec import Amplification, NgramSpec
+
+MODEL = DecoderModel(
+    vocab_size=64,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=8,
+    moe_intermediate_size=16,
+    num_experts=4,
+    num_experts_per_tok=2,
+)
+SPEC = NgramSpec(
+    hash_base=64,
+    max_order=3,
+    num_subtables=2,
+    table_rows=(157, 163, 167, 169),  # with the projections, exactly two experts per layer
+    boundary_token=0,
+)
+DESIGN = Design(model=MODEL, ngram=SPEC)
+PLAIN = Design(model=MODEL, ngram=None)
+
+
+def amplified(amplification: Amplification) -> Design:
+    return Design(model=MODEL, ngram=replace(SPEC, amplification=amplification))
