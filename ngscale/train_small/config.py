@@ -1,0 +1,115 @@
+"""What is trained: the built-in design, the arms made from a design, and the constants."""
+
+from dataclasses import dataclass, replace
+
+from ngscale.errors import SpecError
+from ngscale.model_spec import DecoderModel, Design
+from ngscale.params import active_parameters, parameter_equivalent_moe
+from ngscale.spec import NgramSpec
+
+DEFAULT_TOKENIZER = "bpe-4096"
+
+DEFAULT_DESIGN = Design(
+    model=DecoderModel(
+        vocab_size=4096,
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        moe_intermediate_size=64,
+        num_experts=16,
+        num_experts_per_tok=2,
+    ),
+    ngram=NgramSpec(
+        hash_base=4096,
+        max_order=3,
+        num_subtables=2,
+        # 4.28 to 4.35 times V0. Odd, so coprime with V0 = 2**12; the shortest vector of each
+        # bigram lattice (x*V0 + y = 0 mod rows) is at least sqrt(rows) long, so no resonance; and
+        # the two bigram sizes are coprime, so no two bigrams share both rows.
+        table_rows=(17_703, 17_575, 17_535, 17_799),
+        boundary_token=0,
+    ),
+)
+"""5.10M parameters, 44.6% of them in tables and projections; 0.94M active."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """Constants of every run, the same in all arms."""
+
+    seq_len: int = 256
+    """Tokens a block predicts; a block is one longer."""
+    batch_size: int = 4
+    """Blocks per step."""
+    held_out_frac: float = 0.05
+    """Share of blocks, by the hash of their content, that are never trained on."""
+    max_eval_blocks: int = 64
+    """Held-out blocks that a validation loss averages over."""
+    num_evals: int = 5
+    """Validation losses per run, evenly spaced; the last one is the result."""
+    num_train_points: int = 40
+    """Points of a training curve."""
+    learning_rate: float = 3e-3
+    """Peak of AdamW's rate for matrices and norms, and for a plain word embedding."""
+    table_lr_factor: float = 5.0
+    """Tables learn at this multiple of the rate, without weight decay (arXiv:2601.07372,
+    table 5)."""
+    weight_decay: float = 0.1
+    """On matrices only: not on tables, embeddings or norms."""
+    warmup_frac: float = 0.05
+    """Share of the steps over which the rate rises linearly."""
+    decay_frac: float = 0.4
+    """Share of the steps, at the end, over which it falls linearly to 0."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    balance_rate: float = 1e-3
+    """Step of the router's bias (arXiv:2408.15664)."""
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Predicted tokens per optimiser step."""
+        return self.batch_size * self.seq_len
+
+
+TRAINING = Training()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One of the models that are compared."""
+
+    name: str
+    design: Design
+
+    @property
+    def active_parameters(self) -> int:
+        """Per token, with projections and lm_head and without the rows of embeddings read."""
+        return active_parameters(self.design)["with_projections"].maximum
+
+
+DESIGN_ARM = "design"
+MOE_ARM = "equivalent-moe"
+PLACEBO_ARM = "capacity-1"
+
+
+def make_arms(design: Design) -> tuple[Arm, ...]:
+    """The design; the MoE with its parameters in experts; the placebo with 1-row tables.
+
+    A table of one row adds the same vector to every token: the placebo keeps the projections and
+    the division by 1 + E and loses what n-grams tell, so the design must beat it too.
+
+    Raises:
+        SpecError: the design has no tables, or no number of experts comes within 1% of its
+            total parameters.
+    """
+    spec = design.ngram
+    if spec is None:
+        raise SpecError("the design has no n-gram tables, so there is nothing to compare")
+    placebo = replace(spec, table_rows=(1,) * spec.num_tables)
+    return (
+        Arm(name=DESIGN_ARM, design=design),
+        Arm(name=MOE_ARM, design=parameter_equivalent_moe(design)),
+        Arm(name=PLACEBO_ARM, design=replace(design, ngram=placebo)),
+    )

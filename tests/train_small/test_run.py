@@ -1,0 +1,164 @@
+"""All arms over seeds: the record, resuming by cell, and the refusals."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from ngscale.console import Advance
+from ngscale.errors import InputError, ResourceError, UsageError
+from ngscale.model.checkpoint import load_decoder
+from ngscale.records import dump_json
+from ngscale.train_small import run as run_module
+from ngscale.train_small.cells import CellStore
+from ngscale.train_small.config import Arm
+from ngscale.train_small.loop import OutOfTimeError, RunResult, Trainer, train
+from ngscale.train_small.plan import ArmCost
+from ngscale.train_small.run import bits_per_byte, checked_arms, make_blocks, train_small
+from ngscale.train_small.summary import build_report
+from tests.model.small import DESIGN, MODEL
+from tests.train_small.small import request, stream
+
+
+def test_the_record_has_every_arm_run_and_comparison() -> None:
+    record = train_small(request(num_seeds=3), CellStore(None))
+    document = json.loads(dump_json(record.document()))
+    assert [arm["name"] for arm in document["arms"]] == ["design", "equivalent-moe", "capacity-1"]
+    assert [(run["seed"], run["arm"]) for run in document["runs"]][:4] == [
+        (0, "design"),
+        (0, "equivalent-moe"),
+        (0, "capacity-1"),
+        (1, "design"),
+    ]
+    assert {run["tokens"] for run in document["runs"]} == {640}
+    for arm in document["arms"]:
+        assert sum(arm["groups"].values()) == arm["total_parameters"]
+    moe = document["comparisons"][0]
+    losses = {(run["arm"], run["seed"]): run["val_loss_nats"] for run in document["runs"]}
+    expected = [losses["design", seed] - losses["equivalent-moe", seed] for seed in range(3)]
+    assert moe["differences"] == pytest.approx(expected, abs=1e-9)
+    assert not document["verdict"]["conclusive"]
+    assert document["answer"].startswith("Smoke test, cannot conclude (")
+    report = build_report(record)
+    assert report.answer == record.answer
+    assert report.tables[0].name == "comparisons"
+
+
+def test_the_same_inputs_give_the_same_bytes() -> None:
+    first, second = (train_small(request(), CellStore(None)) for _ in range(2))
+    assert dump_json(first.document()) == dump_json(second.document())
+
+
+def test_a_finished_cell_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = train_small(request(), CellStore(tmp_path))
+    for arm in ("design", "equivalent-moe", "capacity-1"):
+        load_decoder(tmp_path / "runs" / f"{arm}-seed0")
+
+    trained: list[tuple[str, int]] = []
+
+    def counting(trainer: Trainer, *, deadline: float, advance: Advance) -> RunResult:
+        trained.append((trainer.arm.name, trainer.seed))
+        return train(trainer, deadline=deadline, advance=advance)
+
+    monkeypatch.setattr(run_module, "train", counting)
+    again = train_small(request(), CellStore(tmp_path))
+    assert trained == []
+    assert dump_json(again.document()) == dump_json(first.document())
+
+    (tmp_path / "runs" / "design-seed0" / "run.json").unlink()  # as if it had been cut short
+    train_small(request(num_seeds=2), CellStore(tmp_path))
+    assert trained[0] == ("design", 0)
+    assert [cell for cell in trained if cell[1] == 0] == [("design", 0)]
+
+
+def test_a_cell_from_other_inputs_is_refused_by_name(tmp_path: Path) -> None:
+    train_small(request(), CellStore(tmp_path))
+    with pytest.raises(InputError, match=r"run\.json: was made with another tokens; choose"):
+        train_small(request(tokens=1280), CellStore(tmp_path))
+
+
+@pytest.fixture
+def known_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every arm costs 8 s a step on paper: 0.1 hours hold 12 steps, and take a second."""
+    cost = ArmCost(setup_s=0.0, step_s=8.0, eval_s=0.0)
+    monkeypatch.setattr(run_module, "measure", lambda *_: cost)
+
+
+def test_hours_give_every_run_the_same_tokens_and_keep_them(
+    tmp_path: Path, known_costs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.8 * 360 s / (3 arms * 8 s) = 12 steps of 64 tokens."""
+    first = train_small(request(tokens=None), CellStore(tmp_path))
+    assert first.inputs["hours"] == 0.1
+    assert 11 * 64 <= first.inputs["tokens"] <= 12 * 64  # the set-up takes its time too
+    monkeypatch.setattr(
+        run_module, "measure", lambda *_: ArmCost(setup_s=0.0, step_s=4.0, eval_s=0.0)
+    )
+    again = train_small(request(tokens=None), CellStore(tmp_path))
+    assert dump_json(again.document()) == dump_json(first.document())
+
+
+def test_a_seed_that_the_time_cuts_short_is_left_out(
+    known_costs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(trainer: Trainer, *, deadline: float, advance: Advance) -> RunResult:
+        if (trainer.seed, trainer.arm.name) == (1, "capacity-1"):
+            raise OutOfTimeError
+        return train(trainer, deadline=deadline, advance=advance)
+
+    monkeypatch.setattr(run_module, "train", late)
+    record = train_small(request(tokens=None, num_seeds=2), CellStore(None))
+    assert record.inputs["seeds"] == [0]
+    assert {run["seed"] for run in record.results["runs"]} == {0}
+    assert "fewer than 3 seeds (1)" in record.answer
+
+
+def test_no_finished_seed_is_an_error(known_costs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(trainer: Trainer, *, deadline: float, advance: Advance) -> RunResult:
+        raise OutOfTimeError
+
+    monkeypatch.setattr(run_module, "train", late)
+    with pytest.raises(ResourceError, match=r"0\.1 hours passed before one seed"):
+        train_small(request(tokens=None), CellStore(None))
+
+
+def test_a_time_that_holds_nothing_is_an_error() -> None:
+    with pytest.raises(ResourceError, match="hours"):
+        train_small(request(tokens=None, hours=1e-6), CellStore(None))
+
+
+def test_tokens_below_one_step_are_refused() -> None:
+    with pytest.raises(UsageError, match="--tokens 63: one step takes 64"):
+        train_small(request(tokens=63), CellStore(None))
+
+
+def test_a_corpus_with_more_ids_than_the_design_is_refused() -> None:
+    wide = replace(request(), stream=replace(stream(), vocab_size=65))
+    with pytest.raises(InputError, match="the corpus has 65 ids, the design's vocab_size is 64"):
+        make_blocks(wide)
+
+
+def test_experts_too_big_to_match_the_total_are_refused() -> None:
+    model = replace(MODEL, moe_intermediate_size=400)
+    with pytest.raises(InputError, match="no whole number of experts"):
+        checked_arms(replace(DESIGN, model=model))
+
+
+def test_bits_per_byte_by_hand() -> None:
+    """2 ln 2 nats per token, 4 bytes per token: half a bit per byte."""
+    corpus = stream()
+    assert bits_per_byte(1.3862943611198906, corpus) == pytest.approx(0.5)
+    assert bits_per_byte(1.0, replace(corpus, num_bytes=0)) is None
+
+
+def test_cuda_is_refused_where_there_is_none() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("torch sees a CUDA device")
+    with pytest.raises(UsageError, match="--device cuda"):
+        train_small(replace(request(), device="cuda"), CellStore(None))
+
+
+def test_an_arm_knows_its_active_parameters() -> None:
+    assert Arm(name="design", design=DESIGN).active_parameters > 0
