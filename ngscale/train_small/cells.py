@@ -25,12 +25,18 @@ class CellStore:
         self.out = out
 
     def load_plan(self, inputs: Mapping[str, Any]) -> int | None:
-        """Steps per run of an earlier plan from the same inputs."""
+        """Steps per run of an earlier plan; None where there is none.
+
+        Raises:
+            InputError: the plan was made from other inputs.
+        """
         if self.out is None:
             return None
-        saved = _read_json(self.out / "plan.json")
-        if saved is None or saved.get("inputs") != inputs:
+        path = self.out / "plan.json"
+        saved = _read_json(path)
+        if saved is None:
             return None
+        _refuse_differing(path, saved, inputs)
         num_steps: int = saved["num_steps"]
         return num_steps
 
@@ -52,11 +58,7 @@ class CellStore:
         saved = _read_json(path)
         if saved is None:
             return None
-        if differing := _differing(saved.get("inputs", {}), inputs):
-            raise InputError(
-                f"{path}: was made with another {differing}; choose another --out, or remove "
-                f"{path.parent.parent}"
-            )
+        _refuse_differing(path, saved, inputs)
         result = saved["result"]
         return RunResult(
             val_loss_nats=result["val_loss_nats"],
@@ -87,10 +89,14 @@ class CellStore:
         return out / "runs" / f"{arm.name}-seed{seed}"
 
 
-def _differing(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Names of the inputs that are not equal, as JSON sees them."""
+def _refuse_differing(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Name the inputs that are not equal, as JSON sees them."""
     plain = json.loads(dump_json(wanted))
-    return ", ".join(sorted(key for key in plain if saved.get(key) != plain[key]))
+    earlier = saved.get("inputs", {})
+    if differing := sorted(key for key in plain if earlier.get(key) != plain[key]):
+        raise InputError(
+            f"{path}: was made with another {', '.join(differing)}; choose another --out"
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -119,7 +119,8 @@ def make_blocks(request: Request) -> Blocks:
 def shared_inputs(request: Request, device: torch.device) -> dict[str, Any]:
     """What every run is a function of, next to its arm, seed and number of tokens."""
     return {
-        **request.source,
+        "corpus": request.stream.sha256(),
+        "tokenizer": request.source.get("tokenizer", {}).get("sha256"),
         "training": asdict(request.training),
         "device": device.type,
         "num_threads": torch.get_num_threads() if device.type == "cpu" else None,
@@ -313,6 +314,7 @@ def make_record(job: Job, results: Results) -> RunRecord:
         answer=answer_line(comparisons, reasons, num_seeds=len(seeds), num_tokens=num_tokens),
         inputs={
             **job.inputs,
+            **request.source,
             "design": decoder_config(request.design),
             "hours": request.hours if request.tokens is None else None,
             "tokens": num_tokens,

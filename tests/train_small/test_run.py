@@ -86,6 +86,14 @@ def known_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "measure", lambda *_: cost)
 
 
+def test_a_plan_from_other_inputs_is_refused_and_kept(tmp_path: Path, known_costs: None) -> None:
+    train_small(request(tokens=None), CellStore(tmp_path))
+    before = (tmp_path / "plan.json").read_bytes()
+    with pytest.raises(InputError, match=r"plan\.json: was made with another num_seeds; choose"):
+        train_small(request(tokens=None, num_seeds=2), CellStore(tmp_path))
+    assert (tmp_path / "plan.json").read_bytes() == before
+
+
 def test_hours_give_every_run_the_same_tokens_and_keep_them(
     tmp_path: Path, known_costs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
