@@ -16,9 +16,10 @@ HEAD = """# Command line
 Generated from `--help` by `make docs`; do not edit.
 
 stdout is the answer, stderr the story. `--json` prints exactly one JSON document with a
-`schema_version`. `--out DIR` writes README.md (first line: the answer), report.html (self-contained),
-record.json, data/*.csv, figures/*.svg and .png. The record, data, figures and report body are a pure
-function of the inputs; environment.json and the report's foot say when, where and with what.
+`schema_version`. `--out DIR` writes README.md (first line: the answer), report.html
+(self-contained), record.json, data/*.csv, figures/*.svg and .png. The record, data, figures and
+report body are a pure function of the inputs; environment.json and the report's foot say when,
+where and with what.
 
 | exit code | meaning |
 | ---: | --- |

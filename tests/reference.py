@@ -7,7 +7,8 @@ from fractions import Fraction
 
 def polynomial_row(gram: Sequence[int], base: int, rows: int) -> int:
     """arXiv:2601.21204 Eq. 2; ``gram[s]`` is the token s places back."""
-    return sum(token * base**s for s, token in enumerate(gram)) % rows
+    code: int = sum(token * base**s for s, token in enumerate(gram))
+    return code % rows
 
 
 def stream_rows(

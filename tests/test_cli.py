@@ -1,8 +1,8 @@
 """The command line as a whole: start-up, exit codes, one line per error."""
 
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -32,13 +32,14 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_help_answers_in_well_under_a_second() -> None:
-    """The contract is 0.4 s; the fastest of five keeps a busy machine from failing it."""
+def test_help_costs_less_than_its_contract() -> None:
+    """0.4 s; the least processor time of five, so that other work on the machine cannot fail it."""
     seconds = []
     for _ in range(5):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert run("--help").returncode == 0
-        seconds.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(seconds) < 0.4
 
 

@@ -14,7 +14,7 @@ def test_without_a_terminal_progress_is_plain_lines_on_stderr(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
-        "tables: 4",
-        "tables: 2 of 4, 0.1/s, 20 s left",
-        "tables: 4 of 4, 0.1/s, 0 s left",
+        "tables (4)",
+        "tables: 50%, 0.1/s, 20 s left",
+        "tables: 100%, 0.1/s, 0 s left",
     ]

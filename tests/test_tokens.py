@@ -19,7 +19,7 @@ def test_embedded_tokenizers_have_exactly_their_ids_and_lose_nothing(name: str, 
     assert ids["<|endoftext|>"] == 0
     text = 'It is a truth universally acknowledged, "that"\n\nna\u00efve \U0001f600 \x00 \u00a3.'
     (encoded,) = tokenizer.encode([text])
-    assert tokenizer.backend.decode(encoded) == text
+    assert tokenizer.backend.decode(list(encoded)) == text
 
 
 def test_the_default_corpus_is_two_whole_novels() -> None:

@@ -27,7 +27,10 @@ def budget(
     as_json: JsonOption = False,
     out: OutOption = None,
 ) -> None:
-    """Count a design's parameters, memory and table reads, and price the equivalent MoE."""
+    """Count a design's parameters, memory and table reads, and price the equivalent MoE.
+
+    Example: ngscale budget longcat-flash-lite
+    """
     import hashlib
 
     from ngscale.budget import build, report

@@ -1,7 +1,6 @@
 """``ngscale budget`` from the outside: its answers, its refusals, what it loads and writes."""
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -174,15 +173,3 @@ def test_a_real_process_loads_nothing_heavy() -> None:
     )
     assert done.stdout.startswith("longcat-flash-lite has 68.562B parameters")
     assert done.stderr == "[]\n"
-
-
-def test_a_real_process_answers_in_half_a_second() -> None:
-    """Processor time, the best of five: other work on the machine is not the verb's."""
-    command = [sys.executable, "-m", "ngscale", "budget", "longcat-flash-lite"]
-    durations_s = []
-    for _ in range(5):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        durations_s.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-    assert min(durations_s) < 0.5
