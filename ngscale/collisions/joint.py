@@ -96,10 +96,9 @@ def _keep_shared(
 
     hashed = (lanes.weights, lanes.slopes, lanes.modulus)
     buffer = scratch.take("buffer", scatter.BUFFER_ROWS, np.uint32)
-    occupied = scratch.zeros("occupied", rows // 64 + 1, np.uint64)
-    twice = scratch.zeros("twice", rows // 64 + 1, np.uint64)
-    scatter.mark_twice(columns, *hashed, buffer, occupied, twice)
-    scatter.keep_shared(columns, *hashed, buffer, twice, shared)
+    pairs = scratch.zeros("pairs", rows // 32 + 1, np.uint64)
+    scatter.mark_pairs(columns, *hashed, buffer, pairs)
+    scatter.keep_shared(columns, *hashed, buffer, pairs, shared)
 
 
 def _merged(

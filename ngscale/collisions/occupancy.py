@@ -181,18 +181,17 @@ def _keys(table: NgramTable, hash_base: int, *, shared: bool, intrinsic: bool) -
     if not ascending:
         order = np.argsort(codes)
         codes, counts = codes[order], counts[order]
-    first, masks = codes, np.ones(len(codes), dtype=np.uint8)
-    if intrinsic and UNALIGNED:
-        first, masks = np.empty_like(codes), np.empty(len(codes), dtype=np.uint64)
-        number = granules(codes, GRANULE_BITS, first, masks)
-        first, masks = first[:number].copy(), masks[:number].copy()
     heavy = np.flatnonzero(counts >= 2) if shared else np.zeros(0, dtype=np.int64)
+    heavy_codes = codes[heavy]
+    largest = int(codes[-1]) if len(codes) else 0
+    masks = np.empty(len(codes), dtype=np.uint64 if intrinsic and UNALIGNED else np.uint8)
+    number = granules(codes, GRANULE_BITS if masks.itemsize == 8 else 1, masks)
     return _Keys(
-        first=first,
-        masks=masks,
-        heavy=codes[heavy],
+        first=codes[:number],
+        masks=masks[:number],
+        heavy=heavy_codes,
         extra=counts[heavy] - 1,
-        largest=int(codes[-1]) if len(codes) else 0,
+        largest=largest,
     )
 
 
@@ -251,7 +250,7 @@ def _run(
     from ngscale.kernels import neighbours
 
     centre = (sizes[0] + sizes[-1]) // 2
-    # 2 KiB windows keep 8 tables in the L1 cache; two tables per size want half of that.
+    # Windows of 2 KiB, of which the L1 cache holds eight; of 1 KiB for two tables a size.
     shift = 13 if shared else 14
     while (centre - 1) >> shift >= _MAX_BUCKETS:
         shift += 1
@@ -280,23 +279,27 @@ def _run(
 
 
 class _Zones:
-    """Where the tables of a run lie in memory: guard zones on both sides of each."""
+    """Where the tables of a run lie in memory, in bits: guard zones on both sides of each."""
 
     def __init__(self, *, centre: int, quotient: int, sizes: Sequence[int]) -> None:
         self.centre = centre
         self.quotient = quotient
-        self.origin = self.left(max(sizes))
-        last = self.origin + max(sizes) + self.right(min(sizes))
+        self.origin = self._left(max(sizes))
+        last = self.origin + max(sizes) + self._right(min(sizes))
         # One word for what an unaligned access writes beyond, one for what a fold reads there.
         self.stride = _words(last + 128) // 8
 
-    def left(self, size: int) -> int:
-        """Bits before row 0 of a table."""
+    def _left(self, size: int) -> int:
+        """Before row 0 of a table."""
         return _words(self.quotient * max(0, size - self.centre))
 
-    def right(self, size: int) -> int:
-        """Bits behind the last row: quotients, and the tail of a granule."""
+    def _right(self, size: int) -> int:
+        """Behind the last row: quotients, and the tail of a granule."""
         return _words((self.quotient + 1) * max(0, self.centre - size) + 64)
+
+    def of(self, size: int) -> tuple[int, int, int, int]:
+        """(origin, rows, left zone, right zone), as ``bitmap`` wants them."""
+        return self.origin, size, self._left(size), self._right(size)
 
 
 Ordered = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -314,30 +317,26 @@ def _group(
     """(occupied rows, rows held twice, extra weight on those) of up to eight sizes at once."""
     from ngscale.kernels import bitmap, neighbours
 
-    stride, origin = zones.stride, zones.origin
+    origin, stride, octet = zones.origin, zones.stride, _is_octet(sizes)
     deltas = np.array(sizes, dtype=np.int64) - zones.centre
     tables = scratch.zeros("tables", (1 + shared) * len(sizes) * stride, np.uint8)
     words = tables.view(np.uint64).reshape(1 + shared, len(sizes), stride // 8)
-    octet = _is_octet(sizes)
-    extra = np.zeros(len(sizes), dtype=np.int64)
     if not shared:
         neighbours.mark(*marked, origin, deltas, octet, stride, tables)
         for size, occupied in zip(sizes, words[0], strict=True):
-            bitmap.fold(occupied, origin, size, zones.left(size), zones.right(size))
-            yield bitmap.count(occupied, origin, size), 0, 0
+            bitmap.fold(occupied, *zones.of(size))
+            yield int(bitmap.count(occupied, origin, size, bitmap.ALL)), 0, 0
         return
     neighbours.mark_twice(*marked, origin, deltas, octet, stride, tables)
     for size, occupied, twice in zip(sizes, *words, strict=True):
-        zone = (origin, size, zones.left(size), zones.right(size))
-        bitmap.fold_twice(occupied, twice, *zone)
-        bitmap.unfold(twice, *zone)
+        bitmap.fold_twice(occupied, twice, *zones.of(size))
+        bitmap.unfold(twice, *zones.of(size))
+    extra = np.empty(len(sizes), dtype=np.int64)
     behind = tables[len(sizes) * stride :]
-    if octet:
-        neighbours.weigh_octet(*weighed, origin, deltas, stride, behind, extra)
-    else:
-        neighbours.weigh(*weighed, origin, deltas, stride, behind, extra)
+    neighbours.weigh(*weighed, origin, deltas, octet, stride, behind, extra)
     for size, occupied, twice, weight in zip(sizes, *words, extra, strict=True):
-        yield bitmap.count(occupied, origin, size), bitmap.count(twice, origin, size), int(weight)
+        held = int(bitmap.count(occupied, origin, size, bitmap.ALL))
+        yield held, int(bitmap.count(twice, origin, size, bitmap.ALL)), int(weight)
 
 
 def _one(
@@ -349,26 +348,27 @@ def _one(
     assert columns.grams is not None
     hashed = (lanes.weights, lanes.slopes, lanes.modulus)
     buffer = scratch.take("buffer", scatter.BUFFER_ROWS, np.uint32)
-    occupied = scratch.zeros("occupied", rows // 64 + 1, np.uint64)
     if not shared:
-        scatter.mark(columns.grams, *hashed, buffer, occupied)
-        return int(bitmap.count(occupied, 0, rows)), 0, 0
-    twice = scratch.zeros("twice", rows // 64 + 1, np.uint64)
-    scatter.mark_twice(columns.grams, *hashed, buffer, occupied, twice)
-    num_occupied, repeated = bitmap.count(occupied, 0, rows), bitmap.count(twice, 0, rows)
-    colliding = len(columns.grams[0]) - int(num_occupied - repeated)
-    extra = scatter.weigh(columns.heavy, *hashed, buffer, twice, columns.extra)
-    return int(num_occupied), colliding, colliding + int(extra)
+        words = scratch.zeros("tables", rows // 64 + 1, np.uint64)
+        scatter.mark(columns.grams, *hashed, buffer, words)
+        return int(bitmap.count(words, 0, rows, bitmap.ALL)), 0, 0
+    words = scratch.zeros("tables", rows // 32 + 1, np.uint64)
+    scatter.mark_pairs(columns.grams, *hashed, buffer, words)
+    occupied = int(bitmap.count(words, 0, 2 * rows, bitmap.EVEN))
+    repeated = int(bitmap.count(words, 0, 2 * rows, bitmap.ODD))
+    colliding = len(columns.grams[0]) - (occupied - repeated)
+    extra = scatter.weigh(columns.heavy, *hashed, buffer, words, columns.extra)
+    return occupied, colliding, colliding + int(extra)
 
 
 def _lone(keys: _Keys, rows: int, scratch: Scratch) -> int:
     """Occupied rows of bigrams at one size."""
     from ngscale.kernels import bitmap, neighbours
 
-    words = scratch.zeros("occupied", rows // 64 + 4, np.uint64)
+    words = scratch.zeros("tables", rows // 64 + 4, np.uint64)
     neighbours.mark_one(keys.first, keys.masks, rows, words.view(np.uint8))
     bitmap.fold(words, 0, rows, 0, 64)
-    return int(bitmap.count(words, 0, rows))
+    return int(bitmap.count(words, 0, rows, bitmap.ALL))
 
 
 def _sparse(table: NgramTable, hash_base: int, rows: int) -> tuple[int, int, int]:

@@ -2,12 +2,16 @@
 
 A table with guard zones holds bit i of a table of ``rows`` rows at position ``origin + i``, i from
 -left to rows + right: positions outside [0, rows) are rows modulo the size, not yet reduced.
-``origin`` and ``left`` are multiples of 64 and neither zone is longer than rows - 64, so that one
-fold reduces them. Words are uint64 [...], everything else int64, in bits.
+``origin``, ``left`` and ``right`` are multiples of 64, and neither zone is longer than rows - 64,
+so that one fold reduces them. Words are uint64 [any], everything else int64, in bits.
 """
 
 import numpy as np
 from numba import njit
+
+ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+EVEN = np.uint64(0x5555555555555555)
+ODD = np.uint64(0xAAAAAAAAAAAAAAAA)
 
 
 @njit(cache=True, nogil=True)
@@ -29,12 +33,6 @@ def _or_at(words, position, bits):
 
 
 @njit(cache=True, nogil=True)
-def _hit_at(words, position, bits):
-    """Which of 64 bits are already set from a position on."""
-    return _bits_at(words, position) & bits
-
-
-@njit(cache=True, nogil=True)
 def fold(occupied, origin, rows, left, right):
     """Bring both guard zones of one table home."""
     for done in range(0, left, 64):
@@ -48,12 +46,12 @@ def fold_twice(occupied, twice, origin, rows, left, right):
     """Bring both guard zones home: a row held at home and in a zone is held twice."""
     for done in range(0, left, 64):
         word, home = (origin - left + done) >> 6, origin + rows - left + done
-        _or_at(twice, home, twice[word] | _hit_at(occupied, home, occupied[word]))
+        _or_at(twice, home, twice[word] | _bits_at(occupied, home) & occupied[word])
         _or_at(occupied, home, occupied[word])
     for done in range(0, right, 64):
         zone, home = origin + rows + done, origin + done
         bits = _bits_at(occupied, zone)
-        _or_at(twice, home, _bits_at(twice, zone) | _hit_at(occupied, home, bits))
+        _or_at(twice, home, _bits_at(twice, zone) | _bits_at(occupied, home) & bits)
         _or_at(occupied, home, bits)
 
 
@@ -81,14 +79,14 @@ def _popcount(bits):
 
 
 @njit(cache=True, nogil=True)
-def count(words, origin, rows):
-    """Set bits among the rows of one table; what lies behind the last row is masked."""
+def count(words, origin, rows, every):
+    """Set bits of one table, of the kind ``every`` (uint64); what lies behind it is masked."""
     table = words[origin >> 6 :]
     whole = table[: rows >> 6]
     total = np.int64(0)
     for word in range(len(whole)):  # over the words themselves it is not vectorised: 5x slower
-        total += _popcount(whole[word])
+        total += _popcount(whole[word] & every)
     if rows & 63:
         rest = (np.uint64(1) << np.uint64(rows & 63)) - np.uint64(1)
-        total += _popcount(table[rows >> 6] & rest)
+        total += _popcount(table[rows >> 6] & rest & every)
     return total

@@ -1,4 +1,4 @@
-"""The one operation Numba cannot say: OR 64 bits into a byte array at any byte, in one access.
+"""What Numba cannot say: OR 64 bits into a byte array at any byte, in one access.
 
 Without it a kernel sets one key per access, in a byte; with it a whole granule of neighbouring
 keys. Which of the two happens is decided by the dtype of the masks, so that both exist side by
@@ -20,17 +20,16 @@ GRANULE_BITS = 57
 
 
 def or_bits(table, at, bits, masks):
-    """``table[at:] |= bits`` little-endian, as many bytes as one of ``masks`` has; the old bits.
+    """``table[at:] |= bits``, little-endian, as many bytes as one of ``masks`` has; the old bits.
 
     The plain twin: what runs with the JIT switched off. ``table``: uint8 [bytes]; ``at``: int64,
     in bounds; ``bits``: uint64, of which only the width of ``masks.dtype`` is used; ``masks``:
     uint64 or uint8 [any], read for its dtype only. Returns uint64.
     """
-    old = 0
-    for byte in range(masks.itemsize):
-        held = int(table[at + byte])
-        old |= held << (8 * byte)
-        table[at + byte] = held | ((int(bits) >> (8 * byte)) & 0xFF)
+    size = masks.itemsize
+    old = int.from_bytes(table[at : at + size].tobytes(), "little")
+    new = old | int(bits) % 256**size
+    table[at : at + size] = np.frombuffer(new.to_bytes(size, "little"), dtype=np.uint8)
     return np.uint64(old)
 
 
@@ -46,21 +45,17 @@ def _or_word(table, at, bits, masks):  # pragma: no cover - compiled
     return _or_unaligned(table, np.int64(at), np.uint64(bits))  # type: ignore[call-arg]
 
 
-@overload(or_bits, inline="never")
+@overload(or_bits)
 def _compile_or_bits(table, at, bits, masks):  # pragma: no cover - compiled
-    if masks.dtype == types.uint8:
-        return _or_byte
-    if masks.dtype == types.uint64:
-        return _or_word
-    return None
+    return {types.uint8: _or_byte, types.uint64: _or_word}.get(masks.dtype)
 
 
 @intrinsic
 def _or_unaligned(typing_context, table, at, bits):  # pragma: no cover - compiled
     def build(context, builder, signature, arguments):
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        word = ir.IntType(64).as_pointer()
-        pointer = builder.bitcast(builder.gep(array.data, [arguments[1]]), word)
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        place = builder.gep(data, [arguments[1]])
+        pointer = builder.bitcast(place, ir.IntType(64).as_pointer())
         old = builder.load(pointer)
         old.align = 1
         builder.store(builder.or_(old, arguments[2]), pointer).align = 1

@@ -8,7 +8,8 @@ down: of eight such sizes ("octet") each costs one addition and one OR.
 
 Tables have guard zones (``bitmap.py``) instead of wrap-around tests. Tried and lost: shifting
 each size's mask for itself (1.4x slower), 16 sizes at once (no gain), permuting neighbours apart
-against store-forwarding stalls (no gain), a branch around the second OR of ``mark_twice`` (1.3x).
+against store-forwarding stalls (no gain); for ``mark_twice``, a branch around the second OR (1.3x
+slower) and two adjacent bits a row, in one access (1.1x slower: more arithmetic).
 """
 
 import numpy as np
@@ -18,23 +19,24 @@ from ngscale.kernels.intrinsics import or_bits
 
 
 @njit(cache=True, nogil=True)
-def granules(codes, width, first, masks):
+def granules(codes, width, masks):
     """Group ascending keys into windows of ``width`` bits; the number of windows.
 
-    codes: int64 [G], ascending; width: int64, at most the bits of a mask; first: int64 [G] and
-    masks: uint64 or uint8 [G], written: first key and, relative to it, the keys of each window.
+    codes: int64 [G], ascending, overwritten with the first key of each window; width: int64, at
+    most the bits of a mask less 7, or 1 for uint8; masks: uint64 or uint8 [G], written: the keys
+    of each window, relative to its first.
     """
     number = -1
     end = np.int64(-1)
     for g in range(len(codes)):
-        if codes[g] >= end:
+        key = codes[g]
+        if key >= end:
             number += 1
-            first[number] = codes[g]
+            codes[number] = key
             masks[number] = 1
-            end = codes[g] + width
+            end = key + width
         else:
-            offset = np.uint64(codes[g] - first[number])
-            masks[number] |= np.uint64(1) << offset
+            masks[number] |= np.uint64(1) << np.uint64(key - codes[number])
     return number + 1
 
 
@@ -128,29 +130,33 @@ def mark_twice(p, q, masks, origin, deltas, octet, stride, tables):
 
 
 @njit(cache=True, nogil=True)
-def weigh(p, q, weights, origin, deltas, stride, tables, sums):
+def weigh(p, q, weights, origin, deltas, octet, stride, tables, sums):
     """Add up the weights of the keys whose bit is set, per table.
 
-    p, q: uint32 [G] and weights: int64 [G], from ``sort_by_row``; origin, deltas, stride as
-    ``mark``'s; tables: uint8 [S * stride], unfolded; sums: int64 [S], added to.
+    p, q: uint32 [G] and weights: int64 [G], from ``sort_by_row``; origin, deltas, octet, stride as
+    ``mark``'s; tables: uint8 [S * stride], unfolded; sums: int64 [S], overwritten.
     """
+    if octet:
+        _weigh_octet(p, q, weights, origin, deltas, stride, tables, sums)
+        return
     for size in range(len(deltas)):
-        base, delta, total = origin + 8 * size * stride, deltas[size], np.int64(0)
+        total = np.int64(0)
         for g in range(len(p)):
-            row = np.uint64(np.int64(p[g]) + base - np.int64(q[g]) * delta)
-            held = tables[row >> np.uint64(3)] >> np.uint8(row & np.uint64(7))
+            place = np.int64(p[g]) - np.int64(q[g]) * deltas[size] + origin
+            held = tables[np.uint64(size * stride + (place >> 3))] >> np.uint8(place & 7)
             total += weights[g] & -np.int64(held & np.uint8(1))
-        sums[size] += total
+        sums[size] = total
 
 
 @njit(cache=True, nogil=True)
-def weigh_octet(p, q, weights, origin, deltas, stride, tables, sums):
-    """``weigh`` for an octet: one load of the key for eight tables, sums in registers."""
+def _weigh_octet(p, q, weights, origin, deltas, stride, tables, sums):
+    """Eight tables per load of a key, sums in registers (in memory: 1.7x slower)."""
     a = b = c = d = e = f = h = i = np.int64(0)
     for g in range(len(p)):
-        row = np.int64(p[g]) + origin - np.int64(q[g]) * deltas[0]
-        bit = np.uint8(1 << (row & 7))
-        at, step = np.uint64(row >> 3), np.uint64(stride - np.int64(q[g]))
+        back = np.int64(q[g])
+        place = np.int64(p[g]) - back * deltas[0] + origin
+        bit = np.uint8(1 << (place & 7))
+        at, step = np.uint64(place >> 3), np.uint64(stride - back)
         weight = weights[g]
         a += weight if tables[at] & bit else np.int64(0)
         at = np.uint64(at + step)
@@ -168,15 +174,15 @@ def weigh_octet(p, q, weights, origin, deltas, stride, tables, sums):
         at = np.uint64(at + step)
         i += weight if tables[at] & bit else np.int64(0)
     for size, total in enumerate((a, b, c, d, e, f, h, i)):
-        sums[size] += total
+        sums[size] = total
 
 
 @njit(cache=True, nogil=True)
-def mark_one(first, masks, rows, tables):
+def mark_one(first, masks, rows, table):
     """Set the rows of every granule in one table, for a size with no neighbours.
 
-    first: int64 [G], ascending; masks: uint64 or uint8 [G]; rows: int64; tables: uint8
-    [rows / 8 + 17], zeroed, bits behind ``rows`` to be folded (right zone of 64).
+    first: int64 [G], ascending; masks: uint64 or uint8 [G]; rows: int64; table: uint8
+    [rows / 8 + 17], zeroed; a granule may hang over its end (right zone of 64).
     """
     base = np.int64(0)
     for g in range(len(first)):
@@ -184,5 +190,4 @@ def mark_one(first, masks, rows, tables):
         if rest >= rows:
             base += rest // rows * rows
             rest = first[g] - base
-        bits = np.uint64(masks[g]) << np.uint64(rest & 7)
-        or_bits(tables, rest >> 3, bits, masks)
+        or_bits(table, rest >> 3, np.uint64(masks[g]) << np.uint64(rest & 7), masks)
