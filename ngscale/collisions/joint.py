@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from ngscale.collisions.occupancy import SPARSE, Scratch
-from ngscale.collisions.threads import num_threads, run_jobs
+from ngscale.collisions.occupancy import SPARSE
+from ngscale.collisions.threads import Scratch, num_threads, run_jobs
 from ngscale.hashing.longcat import Lanes, gram_row_ids, lane_columns
 from ngscale.ngrams import NgramTable
 from ngscale.spec import check_rows

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from ngscale.collisions.threads import num_threads, run_jobs
+from ngscale.collisions.threads import Scratch, num_threads, run_jobs
 from ngscale.hashing.longcat import Lanes, gram_codes, gram_row_ids, lane_columns
 from ngscale.ngrams import NgramTable
 from ngscale.spec import check_rows
@@ -75,29 +75,6 @@ def sharing(
         SpecError: a size is out of range.
     """
     return _sweep(table, hash_base, sizes, threads, intrinsic=intrinsic, shared=True)
-
-
-class Scratch:
-    """Arrays of one thread, grown when needed and never given back: page faults cost more than
-    the counting where every size takes fresh arrays.
-    """
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, np.ndarray] = {}
-
-    def take(self, name: str, size: int, dtype: type[np.generic]) -> np.ndarray:
-        """``size`` elements, uninitialised."""
-        num_bytes = size * np.dtype(dtype).itemsize
-        held = self._arrays.get(name)
-        if held is None or len(held) < num_bytes:
-            held = self._arrays[name] = np.empty(-(-num_bytes // 8), dtype=np.uint64).view(np.uint8)
-        return held[:num_bytes].view(dtype)
-
-    def zeros(self, name: str, size: int, dtype: type[np.generic]) -> np.ndarray:
-        """``size`` zeros."""
-        array = self.take(name, size, dtype)
-        array.fill(0)
-        return array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

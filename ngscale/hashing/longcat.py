@@ -81,13 +81,20 @@ def lane_columns(grams: UInt32[np.ndarray, "order G"]) -> tuple[np.ndarray, ...]
 
 
 def gram_row_ids(
-    grams: UInt32[np.ndarray, "order G"], *, hash_base: int, table_rows: int
+    grams: UInt32[np.ndarray, "order G"],
+    *,
+    hash_base: int,
+    table_rows: int,
+    out: UInt32[np.ndarray, " G"] | None = None,
 ) -> UInt32[np.ndarray, " G"]:
-    """Row of every complete n-gram in one table; ``grams[s]`` is the token s places back."""
+    """Row of every complete n-gram in one table; ``grams[s]`` is the token s places back.
+
+    Written to ``out`` where given.
+    """
     from ngscale.kernels.polynomial import block_rows, gram_rows
 
     order, num_grams = grams.shape
-    out = np.empty(num_grams, dtype=np.uint32)
+    out = np.empty(num_grams, dtype=np.uint32) if out is None else out
     columns = lane_columns(grams)
     if columns is None:
         gram_rows(grams, weights(hash_base, table_rows, order), np.uint64(table_rows), out)
