@@ -81,20 +81,13 @@ def lane_columns(grams: UInt32[np.ndarray, "order G"]) -> tuple[np.ndarray, ...]
 
 
 def gram_row_ids(
-    grams: UInt32[np.ndarray, "order G"],
-    *,
-    hash_base: int,
-    table_rows: int,
-    out: UInt32[np.ndarray, " G"] | None = None,
+    grams: UInt32[np.ndarray, "order G"], *, hash_base: int, table_rows: int
 ) -> UInt32[np.ndarray, " G"]:
-    """Row of every complete n-gram in one table; ``grams[s]`` is the token s places back.
-
-    Written to ``out`` where given.
-    """
+    """Row of every complete n-gram in one table; ``grams[s]`` is the token s places back."""
     from ngscale.kernels.polynomial import block_rows, gram_rows
 
     order, num_grams = grams.shape
-    out = np.empty(num_grams, dtype=np.uint32) if out is None else out
+    out = np.empty(num_grams, dtype=np.uint32)
     columns = lane_columns(grams)
     if columns is None:
         gram_rows(grams, weights(hash_base, table_rows, order), np.uint64(table_rows), out)
