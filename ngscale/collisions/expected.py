@@ -154,11 +154,11 @@ def simulate_max_row_share(table: NgramTable, table_rows: int) -> float:
     """
     from ngscale.kernels.occupancy import fill_rows
 
-    grams_in_row = np.empty(table_rows, dtype=np.uint32)
     traffic_of_row = np.empty(table_rows, dtype=np.int64)
     largest = []
     for seed in range(_MAX_ROW_SEEDS):
         row_ids = Ideal(seed=seed).rows(table.tokens, table_rows)
-        fill_rows(row_ids, table.counts, grams_in_row, traffic_of_row)
+        traffic_of_row.fill(0)
+        fill_rows(row_ids, table.counts, traffic_of_row)
         largest.append(int(traffic_of_row.max()))
     return sum(largest) / len(largest) / table.occurrences

@@ -1,6 +1,7 @@
 """Measuring many table sizes: check -> run (threads) -> points."""
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,13 +9,14 @@ from dataclasses import dataclass
 from ngscale.collisions.expected import Expected, IdealHash
 from ngscale.collisions.metrics import Measured, measure
 from ngscale.collisions.sequences import SequenceNgrams, expect_sequences, measure_sequences
+from ngscale.collisions.threads import Scratch, num_threads
 from ngscale.errors import ResourceError
 from ngscale.hashing.scheme import Scheme
 from ngscale.ngrams import NgramTable
 from ngscale.units import format_bytes
 
-_BYTES_PER_ROW = 12
-"""Per thread: 4 bytes count a row's n-grams, 8 its traffic."""
+_BYTES_PER_ROW = 8
+"""Per thread: a row's traffic."""
 
 Done = Callable[[], object]
 """Called after each finished table."""
@@ -64,11 +66,6 @@ def check_sizes(scheme: Scheme, sizes: Iterable[int], *, vocab_size: int, max_or
         )
 
 
-def num_threads() -> int:
-    """Threads the sweep uses: the cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-
-
 def run(
     tables: Mapping[int, NgramTable],
     sizes: Mapping[int, Sequence[int]],
@@ -80,13 +77,16 @@ def run(
     Both mappings are by order; the result does not depend on the number of threads.
     """
     ideals = {order: IdealHash(tables[order], sizes[order]) for order in sizes}
+    own = threading.local()
 
     def point(order: int, rows: int) -> Point:
+        if not hasattr(own, "scratch"):
+            own.scratch = Scratch()
         return Point(
             order=order,
             table_rows=rows,
             distinct=tables[order].distinct,
-            measured=measure(tables[order], scheme, rows),
+            measured=measure(tables[order], scheme, rows, own.scratch),
             expected=ideals[order].at(rows),
         )
 

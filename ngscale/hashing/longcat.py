@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from jaxtyping import Int64, UInt32
+from jaxtyping import Int64, UInt32, UInt64
 
 from ngscale.spec import NgramSpec, check_rows
+
+_LANE_IDS = 2**24
+"""Ids below it keep the float64 quotient of ``kernels/polynomial.block_rows`` exact."""
 
 
 def row_ids_exact(tokens: Sequence[int], spec: NgramSpec) -> list[list[int]]:
@@ -34,13 +37,13 @@ def row_ids(tokens: UInt32[np.ndarray, " T"], spec: NgramSpec) -> Int64[np.ndarr
     """The Numba twin of ``row_ids_exact``; ids must be below ``spec.hash_base``."""
     from ngscale.kernels.polynomial import stream_rows
 
-    weights = np.zeros((spec.num_tables, spec.max_order), dtype=np.uint64)
+    table_weights = np.zeros((spec.num_tables, spec.max_order), dtype=np.uint64)
     for i, rows in enumerate(spec.table_rows):
-        weights[i] = _weights(spec.hash_base, rows, spec.max_order)
+        table_weights[i] = weights(spec.hash_base, rows, spec.max_order)
     out = np.empty((len(tokens), spec.num_tables), dtype=np.int64)
     stream_rows(
         tokens,
-        weights,
+        table_weights,
         np.array(spec.table_rows, dtype=np.uint64),
         np.array([spec.order_of(i) for i in range(spec.num_tables)], dtype=np.int64),
         np.int64(-1 if spec.boundary_token is None else spec.boundary_token),
@@ -49,20 +52,70 @@ def row_ids(tokens: UInt32[np.ndarray, " T"], spec: NgramSpec) -> Int64[np.ndarr
     return out
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Lanes:
+    """One table's polynomial as the 32-bit kernels want it (``kernels/polynomial.block_rows``)."""
+
+    weights: tuple[np.uint32, ...]
+    """``V**s mod rows``."""
+    slopes: tuple[float, ...]
+    """Weight over rows: what one unit of the token adds to the quotient."""
+    modulus: np.uint32
+
+    @classmethod
+    def of(cls, hash_base: int, rows: int, order: int) -> Self:
+        """The polynomial of one table."""
+        row_weights = weights(hash_base, rows, order)
+        return cls(
+            weights=tuple(row_weights.astype(np.uint32)),
+            slopes=tuple((row_weights / rows).tolist()),
+            modulus=np.uint32(rows),
+        )
+
+
+def lane_columns(grams: UInt32[np.ndarray, "order G"]) -> tuple[np.ndarray, ...] | None:
+    """``grams`` as the columns of the 32-bit kernels, int32; None if an id is too large."""
+    if grams.size and int(grams.max()) >= _LANE_IDS:
+        return None
+    return tuple(np.ascontiguousarray(column).view(np.int32) for column in grams)
+
+
 def gram_row_ids(
     grams: UInt32[np.ndarray, "order G"], *, hash_base: int, table_rows: int
 ) -> UInt32[np.ndarray, " G"]:
     """Row of every complete n-gram in one table; ``grams[s]`` is the token s places back."""
-    from ngscale.kernels.polynomial import gram_rows
+    from ngscale.kernels.polynomial import block_rows, gram_rows
 
-    out = np.empty(grams.shape[1], dtype=np.uint32)
-    weights = _weights(hash_base, table_rows, grams.shape[0])
-    gram_rows(grams, weights, np.uint64(table_rows), out)
+    order, num_grams = grams.shape
+    out = np.empty(num_grams, dtype=np.uint32)
+    columns = lane_columns(grams)
+    if columns is None:
+        gram_rows(grams, weights(hash_base, table_rows, order), np.uint64(table_rows), out)
+    else:
+        lanes = Lanes.of(hash_base, table_rows, order)
+        block_rows(columns, lanes.weights, lanes.slopes, lanes.modulus, 0, out)
     return out
 
 
-def _weights(hash_base: int, rows: int, order: int) -> np.ndarray:
-    """``V**s mod rows`` for s = 0..order-1, uint64 [order]."""
+def gram_codes(
+    grams: UInt32[np.ndarray, "order G"], *, hash_base: int
+) -> tuple[Int64[np.ndarray, " G"], bool] | None:
+    """The polynomial itself, before any modulus, and whether it ascends from n-gram to n-gram.
+
+    None where distinct n-grams may have the same code (an id is not below the base) or where
+    codes do not fit 63 bits.
+    """
+    from ngscale.kernels import polynomial
+
+    if hash_base ** len(grams) >= 2**63:
+        return None
+    codes = np.empty(grams.shape[1], dtype=np.int64)
+    largest, ascending = polynomial.gram_codes(grams, np.int64(hash_base), codes)
+    return (codes, bool(ascending)) if largest < hash_base else None
+
+
+def weights(hash_base: int, rows: int, order: int) -> UInt64[np.ndarray, " order"]:
+    """``V**s mod rows`` for s = 0..order-1."""
     return np.array([pow(hash_base, s, rows) for s in range(order)], dtype=np.uint64)
 
 

@@ -1,0 +1,65 @@
+"""Threads of a sweep: as many as the process has cores, each with scratch arrays of its own."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+import numpy as np
+
+Job = TypeVar("Job")
+Own = TypeVar("Own")
+
+
+class Scratch:
+    """Arrays of one thread, grown when needed and never given back: page faults cost more than
+    the counting where every size takes fresh arrays.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def take(self, name: str, size: int, dtype: type[np.generic]) -> np.ndarray:
+        """``size`` elements, uninitialised."""
+        num_bytes = size * np.dtype(dtype).itemsize
+        held = self._arrays.get(name)
+        if held is None or len(held) < num_bytes:
+            held = self._arrays[name] = np.empty(-(-num_bytes // 8), dtype=np.uint64).view(np.uint8)
+        return held[:num_bytes].view(dtype)
+
+    def zeros(self, name: str, size: int, dtype: type[np.generic]) -> np.ndarray:
+        """``size`` zeros."""
+        array = self.take(name, size, dtype)
+        array.fill(0)
+        return array
+
+
+def num_threads() -> int:
+    """Threads the sweep uses: the cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+def run_jobs(
+    jobs: Iterable[Job],
+    work: Callable[[Job, Own], object],
+    own: Callable[[], Own],
+    *,
+    threads: int,
+) -> None:
+    """``work(job, own())`` for every job; each thread has one ``own()`` and takes the next job."""
+    queue: SimpleQueue[Job] = SimpleQueue()
+    for job in jobs:
+        queue.put(job)
+
+    def drain(_: int) -> None:
+        mine = own()
+        while True:
+            try:
+                job = queue.get_nowait()
+            except Empty:
+                return
+            work(job, mine)
+
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        list(pool.map(drain, range(threads)))
