@@ -69,8 +69,8 @@ class IdealHash:
             occupied=expected_occupied(n, rows),
             collisions=n - expected_occupied(n, rows),
             collisions_sd=occupied_variance(n, rows) ** 0.5,
-            colliding=n * _company(n, rows),
-            token_weighted=_company(n, rows),
+            colliding=n * company(n, rows),
+            token_weighted=company(n, rows),
             purity=own_traffic / self.occurrences,
             effective_rows=float(self.occurrences * np.exp(-weighted_log / self.occurrences)),
             max_row_share=float(np.interp(1.0 / rows, self._inverse_rows, self._max_row_shares)),
@@ -88,7 +88,7 @@ def expected_occupied(n: int, rows: int) -> float:
     return float(-rows * np.expm1(n * np.log1p(-1.0 / rows)))
 
 
-def _company(n: int, rows: int) -> float:
+def company(n: int, rows: int) -> float:
     """``1 - (1 - 1/M)**(n-1)``: the chance that an n-gram shares its row."""
     if rows == 1:
         return float(n > 1)

@@ -5,13 +5,17 @@ from dataclasses import asdict
 from typing import Any
 
 from ngscale.collisions.peaks import SHOULDER_ROWS, Peak, Saving, farthest, find_peaks
+from ngscale.collisions.subtables import Subtables
 from ngscale.collisions.sweep import Point
 from ngscale.records import RunRecord
 from ngscale.resonance import nearest_fraction
 
 
 def build(
-    points: Sequence[Point], inputs: Mapping[str, Any], saving: Saving | None = None
+    points: Sequence[Point],
+    inputs: Mapping[str, Any],
+    saving: Saving | None = None,
+    joint: Sequence[Subtables] = (),
 ) -> RunRecord:
     """The record; ``inputs`` holds ``corpus``, ``scheme``, ``rule``, ``base`` and ``unit``."""
     base: int = inputs["base"]
@@ -23,8 +27,11 @@ def build(
         "peaks": [_peak(peak, inputs["unit"]) for peak in peaks],
         "recommendation": _recommendation(recommended, points, base),
         "saving": None if saving is None else asdict(saving),
+        "joint": [_joint(subtables) for subtables in joint],
     }
     answer = _answer(lowest, peaks, recommended, inputs)
+    if joint:
+        answer += " " + _joint_answer(joint[0])
     return RunRecord(verb="collisions", answer=answer, inputs=inputs, results=results)
 
 
@@ -62,6 +69,38 @@ def _peak(peak: Peak, unit: str) -> dict[str, Any]:
         "width_at_half_height_rows": peak.width_rows,
         "excess_impurity": peak.point.impurity_excess,
     }
+
+
+def _joint(subtables: Subtables) -> dict[str, Any]:
+    """All-K sharing and identity loss, as counts and as shares."""
+    measured, n = subtables.measured, subtables.distinct
+    return {
+        "order": subtables.order,
+        "table_rows": list(subtables.table_rows),
+        "distinct": n,
+        "sharing_all": measured.colliding,
+        "sharing_all_share": measured.colliding / n,
+        "sharing_all_tokens_share": measured.colliding_tokens / subtables.occurrences,
+        "identity_lost": measured.merged,
+        "identity_lost_tokens_share": measured.merged_tokens / subtables.occurrences,
+        "identity_proven": measured.merged_proven_zero,
+        "expected": {
+            "sharing_all": subtables.expected_colliding,
+            "sharing_all_share": subtables.expected_colliding / n,
+            "identity_lost": subtables.expected_merged,
+        },
+    }
+
+
+def _joint_answer(subtables: Subtables) -> str:
+    share = subtables.measured.colliding / subtables.distinct
+    ideal = subtables.expected_colliding / subtables.distinct
+    tokens = subtables.measured.colliding_tokens / subtables.occurrences
+    return (
+        f"In all {len(subtables.table_rows)} sub-tables at once {share:.2%} of the "
+        f"{subtables.order}-grams and {tokens:.2%} of token positions share their row; ideal "
+        f"hashes would leave {ideal:.4%}."
+    )
 
 
 def _recommendation(recommended: Point, points: Sequence[Point], base: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from ngscale.collisions import hit_rate, outcome, sweep
 from ngscale.collisions.expected import IdealHash
 from ngscale.collisions.peaks import Saving, saving, stands_out
 from ngscale.collisions.sequences import draw_sequences, sequence_ngrams
+from ngscale.collisions.subtables import Subtables, measure_subtables
 from ngscale.collisions.sweep import Done, Point
 from ngscale.errors import UsageError
 from ngscale.hashing.scheme import Scheme
@@ -39,6 +40,8 @@ class Plan:
     """The number whose multiples the sizes are named after: the hash base, normally V0."""
     sequences: Sequences | None
     """None for the pooled rule."""
+    together: bool
+    """Whether the sizes of an order are its sub-tables, to be measured jointly too."""
 
     def describe(self, vocab_size: int) -> dict[str, Any]:
         """The plan as inputs of the record (sizes stand in the results)."""
@@ -80,7 +83,19 @@ def run(
         if missing := sorted(set(plan.sizes) - set(tables)):
             raise UsageError(f"the corpus has no {missing[0]}-gram; lower --orders")
         points = sweep.run(tables, plan.sizes, plan.scheme, done)
-    return outcome.build(points, inputs, _saving(points, tables, plan))
+        joint = _joint(tables, plan)
+    return outcome.build(points, inputs, _saving(points, tables, plan), joint)
+
+
+def _joint(tables: Mapping[int, NgramTable], plan: Plan) -> list[Subtables]:
+    """Every order's sub-tables together, where they are sub-tables and there are several."""
+    if not plan.together:
+        return []
+    return [
+        measure_subtables(tables[order], plan.scheme, sizes)
+        for order, sizes in sorted(plan.sizes.items())
+        if len(sizes) > 1
+    ]
 
 
 def run_hit_rate(

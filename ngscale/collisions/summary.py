@@ -41,6 +41,19 @@ _PEAK_COLUMNS = (
 )
 
 
+_JOINT_COLUMNS = (
+    Column(key="order", title="n", spec="d"),
+    Column(key="num_tables", title="tables", spec="d"),
+    Column(key="sharing_all", title="sharing in all", spec=",d"),
+    Column(key="expected_sharing_all", title="ideal", spec=",.1f"),
+    Column(key="sharing_all_share", title="of n-grams", spec=".3%"),
+    Column(key="sharing_all_tokens_share", title="of tokens", spec=".3%"),
+    Column(key="identity_lost", title="identity lost", spec=",d"),
+    Column(key="expected_identity_lost", title="ideal", spec=",.1f"),
+    Column(key="proven", title="how known"),
+)
+
+
 def build_report(record: RunRecord) -> Report:
     """Sizes, peaks, the curve over sizes and a zoom on the largest peak; all data as CSV."""
     rows = [_flat(result) for result in record.results["results"]]
@@ -62,6 +75,8 @@ def _flat(result: Mapping[str, Any]) -> dict[str, Any]:
 def _overview(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> Section:
     peaks = record.results["peaks"]
     tables = [*_size_tables(rows, record.inputs["unit"])]
+    if record.results["joint"]:
+        tables.append(_joint_table(record.results["joint"]))
     if peaks:
         tables += [_peak_table(peaks), _data("peaks", "All peaks", peaks)]
     return Section(
@@ -106,7 +121,9 @@ def _how_to_read(record: RunRecord) -> Section:
             )
             + "Colliding n-grams share their row with at least one other. Purity is the share of "
             "a token's row traffic that belongs to its own n-gram (1 = private row). Effective "
-            "rows are exp of the entropy of the row traffic. x ideal is the measured value over "
+            "rows are exp of the entropy of the row traffic. Sharing in all: no row of any of the "
+            "order's sub-tables is the n-gram's own; identity lost: one other n-gram has the same "
+            "row in every sub-table. x ideal is the measured value over "
             "the ideal hash's expectation; 1.00 is as good as random hashing gets. Width is at "
             "half of a peak's height above 1.",
             "What this cannot say: how much loss a collision costs. The one published figure is "
@@ -126,6 +143,21 @@ def _peak_table(peaks: Sequence[Mapping[str, Any]]) -> Table:
         columns=_PEAK_COLUMNS,
         rows=[peak for of_order in by_order for peak in of_order[:_PEAKS_SHOWN_PER_ORDER]],
     )
+
+
+def _joint_table(joint: Sequence[Mapping[str, Any]]) -> Table:
+    """Sub-tables of an order together."""
+    rows = [
+        {
+            **{key: value for key, value in entry.items() if key != "expected"},
+            **{f"expected_{key}": value for key, value in entry["expected"].items()},
+            "num_tables": len(entry["table_rows"]),
+            "proven": "by lcm" if entry["identity_proven"] else "counted",
+        }
+        for entry in joint
+    ]
+    title = "All sub-tables of an order at once"
+    return Table(name="joint", title=title, columns=_JOINT_COLUMNS, rows=rows)
 
 
 def _data(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> Table:

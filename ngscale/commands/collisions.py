@@ -49,6 +49,13 @@ def collisions(
         str | None,
         typer.Option(metavar="ROWS,...", help="Measure exactly these sizes instead of a sweep."),
     ] = None,
+    table_rows: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROWS,...",
+            help="Sub-tables of every order: measured one by one and all together.",
+        ),
+    ] = None,
     orders: Annotated[
         str, typer.Option(metavar="LOW:HIGH", help="N-gram orders, within 2..8.")
     ] = "2:5",
@@ -111,10 +118,20 @@ def collisions(
     ratio_bounds = _ratio(ratio)
     if rule not in _RULES:
         raise UsageError(f"--rule {rule}: takes {' or '.join(_RULES)}")
-    ways = {"--sizes": sizes, "--around": around, "--hit-rate": hit_rate, "a target": target}
+    ways = {
+        "--sizes": sizes,
+        "--table-rows": table_rows,
+        "--around": around,
+        "--hit-rate": hit_rate,
+        "a target": target,
+    }
     if len(given := [way for way, value in ways.items() if value is not None]) > 1:
         raise UsageError(f"{' and '.join(given)} both give the sizes; keep one")
-    listed = None if sizes is None else sorted(set(_whole_numbers("--sizes", sizes)))
+    listed = None
+    if sizes is not None:
+        listed = sorted(set(_whole_numbers("--sizes", sizes)))
+    if table_rows is not None:
+        listed = _whole_numbers("--table-rows", table_rows)
     numbers = None if multipliers is None else _whole_numbers("--multipliers", multipliers)
 
     from ngscale.collisions.grid import around_grid, ratio_grid
@@ -165,6 +182,7 @@ def collisions(
         sizes=swept,
         base=unit_rows,
         sequences=None if rule == "pooled" else by_sequence,
+        together=table_rows is not None or spec is not None,
     )
     record = run(stream, plan, inputs, progress)
     answer(record, build_report(record), as_json=as_json, out=out)

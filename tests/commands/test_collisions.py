@@ -202,3 +202,20 @@ def test_a_saving_is_measured_not_promised() -> None:
     )
     assert again["results"][0]["purity"] == found["smaller_purity"] >= found["purity"]
     assert found["smaller_rows"] * 10 < found["table_rows"]
+
+
+def test_sub_tables_are_measured_together_too() -> None:
+    """PERFORMANCE-type result on our own text: consecutive odd sizes fail on the same bigrams,
+    and no two bigrams are confused in all four (lcm of the sizes exceeds V0**2).
+    """
+    near = [78 * 32_768 + offset for offset in (1, 3, 5, 7)]
+    far = [round((78.382 + 0.237 * k) * 32_768) | 1 for k in range(4)]
+    shares = []
+    for sizes in (near, far):
+        argv = ["--orders", "2", "--table-rows", ",".join(map(str, sizes)), "--json"]
+        (joint,) = json.loads(invoke(*argv).stdout)["joint"]
+        assert joint["table_rows"] == sizes
+        assert joint["identity_proven"]
+        assert joint["identity_lost"] == 0
+        shares.append(joint["sharing_all_share"])
+    assert shares[0] > 30 * shares[1]
