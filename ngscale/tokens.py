@@ -27,7 +27,7 @@ from ngscale.corpus import (
     source_files,
     split_suffix,
 )
-from ngscale.errors import InputError, NgscaleError, UsageError
+from ngscale.errors import InputError, NgscaleError, ResourceError, UsageError
 from ngscale.tokenizer import DEFAULT_TOKENIZER as DEFAULT_TOKENIZER
 from ngscale.tokenizer import MAX_VOCAB_SIZE as MAX_VOCAB_SIZE
 from ngscale.tokenizer import Tokenizer as Tokenizer
@@ -38,7 +38,9 @@ PIECE_CHARS = 2**18
 """Documents of more than twice this are encoded in pieces, where that changes no id."""
 _MARGIN_CHARS = 256
 _MAX_CUTS_TRIED = 16
-_MAY_CUT = re.compile(r"(?<=[^\W\d_])(?= [^\W\d_])|(?<=\S\n)(?=[^\W\d_])")
+_MAY_CUT = re.compile(r"(?<=[^\W\d_])(?=[^\w\n][^\W\d_])|(?<=\S\n)(?=[^\W\d_])")
+_MAX_PIECE_CHARS = 2**24
+"""tokenizers needs up to 230 bytes a character for a text it may not part: 4 GB for this one."""
 _BIN_BLOCK_IDS = 2**22
 
 Advance = Callable[[int], None]
@@ -236,7 +238,11 @@ def _groups(pieces: Iterable[Part], group_chars: int) -> Iterator[list[Part]]:
 
 
 def _pieces(parts: Iterable[Part], tokenizer: Tokenizer) -> Iterator[Part]:
-    """The documents, long ones in pieces; the cuts depend on a document's text alone."""
+    """The documents, long ones in pieces; the cuts depend on a document's text alone.
+
+    Raises:
+        ResourceError: a stretch too long for memory has no place to cut.
+    """
     held = ""
     arrived: list[str] = []
     num_arrived, searched = 0, PIECE_CHARS
@@ -250,6 +256,12 @@ def _pieces(parts: Iterable[Part], tokenizer: Tokenizer) -> Iterator[Part]:
             cut = _cut(text, at + searched, at + searched + PIECE_CHARS, tokenizer)
             if cut is None:
                 searched += PIECE_CHARS
+                if searched > _MAX_PIECE_CHARS:
+                    raise ResourceError(
+                        f"a document has {searched:,} characters without a place where "
+                        f"{tokenizer.name} could part it, from {text[at : at + 40]!r} on; "
+                        "make it several documents"
+                    )
                 continue
             yield Part(text=text[at:cut], ends=False)
             at, searched = cut, PIECE_CHARS
@@ -260,9 +272,10 @@ def _pieces(parts: Iterable[Part], tokenizer: Tokenizer) -> Iterator[Part]:
 
 
 def _cut(text: str, low: int, high: int, tokenizer: Tokenizer) -> int | None:
-    """Where in [low, high) the text may be parted: before the space between two words or at the
-    start of a line, and only if encoding what stands around that place in two gives the same ids
-    as encoding it whole.
+    """Where in [low, high) the text may be parted.
+
+    Before what stands between two words, or at the start of a line; and only if encoding the
+    surroundings in two gives the same ids as encoding them whole.
     """
     for match in islice(_MAY_CUT.finditer(text, low, high), _MAX_CUTS_TRIED):
         cut = match.start()

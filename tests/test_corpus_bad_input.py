@@ -89,8 +89,8 @@ def test_a_truncated_archive_is_an_error_under_every_policy(
     else:
         plain.write_text(json.dumps({"text": noise}) + "\n")
     data = plain.read_bytes()
-    compress: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".zst": zst, "": bytes}
-    data = compress[suffix](data)
+    if suffix:
+        data = gzip.compress(data) if suffix == ".gz" else zst(data)
     path = tmp_path / f"cut.{kind}{suffix}"
     path.write_bytes(data[:cut])
     assert "cannot be read" in error_of(path, policy)

@@ -13,7 +13,7 @@ import pytest
 from tokenizers import Tokenizer as HfTokenizer
 
 from ngscale.corpus import default_sources, embedded_dir, read_documents
-from ngscale.errors import InputError, UsageError
+from ngscale.errors import InputError, ResourceError, UsageError
 from ngscale.tokens import TokenStream, is_bin, load_tokenizer, read_bin, read_stream
 from tests.tokenizer_files import write_prefix_space, write_ranks
 
@@ -229,3 +229,16 @@ def test_bin_files_are_cached_too_and_blocks_do_not_matter(
     assert stored.doc_starts.tolist() == [0, 10, 17]
     with pytest.raises(InputError, match=r"a\.bin: id 9 at index 9 is not below --vocab-size 9"):
         read_bin([str(tmp_path)], dtype="uint32", vocab_size=9, cache=tmp_path / "cache")
+
+
+def test_a_stretch_that_cannot_be_parted_is_refused_before_memory_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ngscale.tokens.PIECE_CHARS", 1000)
+    monkeypatch.setattr("ngscale.tokens._MAX_PIECE_CHARS", 10_000)
+    path, cache = write_jsonl(tmp_path / "a.jsonl", ["fine", "a" * 20_000]), tmp_path / "cache"
+    with pytest.raises(ResourceError, match="without a place where bpe-4096 could part it"):
+        read_stream([str(path)], load_tokenizer("bpe-4096"), cache=cache)
+    assert not list((cache / "tokens").iterdir())
+    write_jsonl(path, ["a" * 9_000, "\u8d77\u521d\u3002" * 20_000])
+    assert read_stream([str(path)], load_tokenizer("bpe-4096"), cache=cache).num_docs == 2

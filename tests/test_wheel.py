@@ -71,3 +71,26 @@ def test_collisions_runs_from_the_wheel_outside_the_checkout(site: Path, tmp_pat
     document = json.loads(done.stdout)
     assert document["inputs"]["corpus"]["num_docs"] == 2
     assert document["results"][0]["excess"]["collisions"] > 3
+
+
+def test_recipes_run_from_the_wheel(site: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "mistral_common-1.13.1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("mistral_common/data/tekken_240911.json", "{}")
+        about = "mistral_common-1.13.1.dist-info"
+        wheel.writestr(
+            f"{about}/METADATA", "Metadata-Version: 2.1\nName: mistral-common\nVersion: 1.13.1\n"
+        )
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    environment = {**os.environ, "PYTHONPATH": str(site), "NGSCALE_CACHE": str(tmp_path / "cache")}
+    environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "ngscale", "corpora", "build", "tekken"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "cache/tokenizers/tekken/tekken.json").read_text() == "{}"
