@@ -103,3 +103,42 @@ def ideal_row(gram: Sequence[int], key: int, rows: int) -> int:
         state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
         state = state ^ (state >> 31)
     return state % rows
+
+
+def shared_rows(row_ids: Sequence[int], counts: Sequence[int]) -> tuple[int, int, int]:
+    """(occupied rows, n-grams that share their row, occurrences of those)."""
+    grams = Counter(row_ids)
+    shared = [count for row, count in zip(row_ids, counts, strict=True) if grams[row] > 1]
+    return len(grams), len(shared), sum(shared)
+
+
+def jointly_shared(
+    row_ids: Sequence[Sequence[int]], counts: Sequence[int]
+) -> tuple[int, int, int, int]:
+    """(n-grams that share their row in every table, their occurrences, n-grams whose rows in all
+    tables are also another one's, their occurrences); ``row_ids`` per table.
+    """
+    grams = [Counter(rows) for rows in row_ids]
+    tuples = list(zip(*row_ids, strict=True))
+    everywhere = [
+        count
+        for rows, count in zip(tuples, counts, strict=True)
+        if all(held[row] > 1 for held, row in zip(grams, rows, strict=True))
+    ]
+    same = Counter(tuples)
+    merged = [count for rows, count in zip(tuples, counts, strict=True) if same[rows] > 1]
+    return len(everywhere), sum(everywhere), len(merged), sum(merged)
+
+
+def or_bytes(table: Sequence[int], at: int, bits: int, num_bytes: int) -> tuple[list[int], int]:
+    """(table with bits ORed in, little-endian, from byte ``at``; what those bytes were)."""
+    old = sum(byte << (8 * i) for i, byte in enumerate(table[at : at + num_bytes]))
+    new = old | bits
+    changed = [(new >> (8 * i)) & 255 for i in range(num_bytes)]
+    return [*table[:at], *changed, *table[at + num_bytes :]], old
+
+
+def fold(bits: set[int], rows: int) -> tuple[set[int], set[int]]:
+    """(rows that are set, rows set at more than one position) of positions modulo the size."""
+    held = Counter(bit % rows for bit in bits)
+    return set(held), {row for row, times in held.items() if times > 1}

@@ -70,12 +70,15 @@ def unfold(words, origin, rows, left, right):
 
 @njit(cache=True, nogil=True)
 def _popcount(bits):
-    """Set bits of a word. LLVM knows this form, with the wrapping product, as one instruction."""
+    """Set bits of a word. LLVM knows this form, with the wrapping product, as one instruction.
+
+    As Python (JIT off) the product does not wrap, and its upper bits are masked.
+    """
     bits -= (bits >> np.uint64(1)) & np.uint64(0x5555555555555555)
     pairs = np.uint64(0x3333333333333333)
     bits = (bits & pairs) + ((bits >> np.uint64(2)) & pairs)
     bits = (bits + (bits >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((bits * np.uint64(0x0101010101010101)) >> np.uint64(56))
+    return (int(bits) * 0x0101010101010101 >> 56) & 0x7F
 
 
 @njit(cache=True, nogil=True)
