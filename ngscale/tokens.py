@@ -40,6 +40,7 @@ _MARGIN_CHARS = 256
 _MAX_CUTS_TRIED = 16
 _MAY_CUT = re.compile(r"(?<=[^\W\d_])(?= [^\W\d_])|(?<=\S\n)(?=[^\W\d_])")
 _BIN_BLOCK_IDS = 2**22
+_HASH_TOKENS = 2**22
 
 Advance = Callable[[int], None]
 Encoded = tuple[UInt32[np.ndarray, " T"], int, bool]
@@ -77,7 +78,10 @@ class TokenStream:
         """Hash of ids and boundaries: what every analysis is a function of."""
         if self.known_sha256:
             return self.known_sha256
-        digest = hashlib.sha256(self.tokens.astype("<u4").tobytes())
+        digest = hashlib.sha256()
+        for start in range(0, self.num_tokens, _HASH_TOKENS):
+            block = self.tokens[start : start + _HASH_TOKENS]
+            digest.update(np.ascontiguousarray(block, dtype="<u4").data)
         digest.update(self.doc_starts.astype("<i8").tobytes())
         return digest.hexdigest()
 
