@@ -42,6 +42,7 @@ _MAY_CUT = re.compile(r"(?<=[^\W\d_])(?=[^\w\n][^\W\d_])|(?<=\S\n)(?=[^\W\d_])")
 _MAX_PIECE_CHARS = 2**24
 """tokenizers needs up to 230 bytes a character for a text it may not part: 4 GB for this one."""
 _BIN_BLOCK_IDS = 2**22
+_HASH_TOKENS = 2**22
 
 Advance = Callable[[int], None]
 Encoded = tuple[UInt32[np.ndarray, " T"], int, bool]
@@ -79,7 +80,10 @@ class TokenStream:
         """Hash of ids and boundaries: what every analysis is a function of."""
         if self.known_sha256:
             return self.known_sha256
-        digest = hashlib.sha256(self.tokens.astype("<u4").tobytes())
+        digest = hashlib.sha256()
+        for start in range(0, self.num_tokens, _HASH_TOKENS):
+            block = self.tokens[start : start + _HASH_TOKENS]
+            digest.update(np.ascontiguousarray(block, dtype="<u4").data)
         digest.update(self.doc_starts.astype("<i8").tobytes())
         return digest.hexdigest()
 

@@ -142,3 +142,63 @@ def fold(bits: set[int], rows: int) -> tuple[set[int], set[int]]:
     """(rows that are set, rows set at more than one position) of positions modulo the size."""
     held = Counter(bit % rows for bit in bits)
     return set(held), {row for row, times in held.items() if times > 1}
+
+
+def field_bits(vocab_size: int) -> int:
+    """Bits that hold 0 (past the end) and token + 1 for every id."""
+    return len(f"{vocab_size:b}")
+
+
+def packed_words(gram: Sequence[int], order: int, vocab_size: int) -> list[int]:
+    """``gram``, oldest token first and perhaps cut short, in words of whole fields."""
+    bits = field_bits(vocab_size)
+    per_word = 64 // bits
+    fields = [token + 1 for token in gram] + [0] * (order - len(gram))
+    words = []
+    for start in range(0, order, per_word):
+        word = 0
+        for field in fields[start : start + per_word]:
+            word = word << bits | field
+        words.append(word)
+    return words
+
+
+def starting_grams(documents: Sequence[Sequence[int]], order: int) -> list[list[int]]:
+    """The n-gram that begins at each position, oldest token first; cut where its document ends."""
+    return [list(doc[p : p + order]) for doc in documents for p in range(len(doc))]
+
+
+def bucket_entries(token_counts: Sequence[int], target: int) -> tuple[list[int], int]:
+    """(first bucket << 16 | shift << 12 | rank of every token, number of buckets)."""
+    entries = []
+    total = max(sum(token_counts), 1)
+    bucket, filled = 0, 0
+    for token, count in enumerate(token_counts):
+        split = 1
+        while count > target and split < 4096 and split * target < 2 * count:
+            split *= 2
+        if filled and (split > 1 or filled + count > target):
+            bucket, filled = bucket + 1, 0
+        rank = min(sum(token_counts[:token]) * 4096 // total, 4095)
+        shift = 12 - (len(f"{split:b}") - 1)
+        entries.append(bucket << 16 | shift << 12 | rank)
+        filled += count
+        if split > 1:
+            bucket, filled = bucket + split, 0
+    return entries, bucket + 1
+
+
+def bucket_of(gram: Sequence[int], entries: Sequence[int]) -> int:
+    """Bucket of an n-gram, oldest token first."""
+    entry = entries[gram[0]]
+    rank = entries[gram[1]] & 4095 if len(gram) > 1 else 0
+    return (entry >> 16) + (rank >> (entry >> 12 & 15))
+
+
+def gram_marks(grams: Sequence[Sequence[int]], order: int) -> list[int]:
+    """Of sorted n-grams, perhaps cut: 2 a new one of this order, 1 a repeat, 0 cut short."""
+    marks = []
+    for i, gram in enumerate(grams):
+        new = i == 0 or grams[i - 1][:order] != gram[:order]
+        marks.append(0 if len(gram) < order else 2 if new else 1)
+    return marks
