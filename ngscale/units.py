@@ -1,5 +1,9 @@
 """Numbers as people write them: 31.4B parameters, 80G of memory, 45.8%."""
 
+import re
+
+from ngscale.errors import UsageError
+
 _COUNT_SUFFIXES = (("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3))
 _BYTE_SUFFIXES = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
@@ -23,3 +27,18 @@ def format_bytes(num_bytes: float) -> str:
 def format_share(frac: float) -> str:
     """A fraction in [0, 1] as a percentage: 0.4581 -> ``45.81%``."""
     return f"{100 * frac:.2f}%"
+
+
+def parse_bytes(text: str) -> int:
+    """``4G``, ``512M``, ``2.5GiB`` or plain bytes; factors are powers of 1024.
+
+    Raises:
+        UsageError: it is not a positive amount.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    num_bytes = (
+        int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")) if match else 0
+    )
+    if num_bytes < 1:
+        raise UsageError(f"{text}: is not an amount of memory; write 4G or 512M")
+    return num_bytes

@@ -35,6 +35,13 @@ def build(
     return RunRecord(verb="collisions", answer=answer, inputs=inputs, results=results)
 
 
+def extent(corpus: Mapping[str, Any]) -> str:
+    """How much text: tokens, or what a saved n-gram table knows."""
+    if "num_tokens" in corpus:
+        return f"{corpus['num_tokens']:,} tokens"
+    return f"{corpus['occurrences']:,} n-gram positions"
+
+
 def name_size(rows: int, base: int, unit: str) -> str:
     """Near a small fraction the fraction and the offset, elsewhere the plain ratio."""
     near = nearest_fraction(rows, base)
@@ -121,7 +128,7 @@ def _answer(
     """About the lowest order, which suffers first."""
     base, unit = inputs["base"], inputs["unit"]
     order = points[0].order
-    where = f"on {inputs['corpus']['num_tokens']:,} tokens with {unit} = {base:,}"
+    where = f"on {extent(inputs['corpus'])} with {unit} = {base:,}"
     worst = max(points, key=_excess)
     if not any(peak.point.order == order for peak in peaks):
         return (

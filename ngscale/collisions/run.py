@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ngscale.collisions import hit_rate, outcome, sweep
@@ -43,6 +44,11 @@ class Plan:
     together: bool
     """Whether the sizes of an order are its sub-tables, to be measured jointly too."""
 
+    @property
+    def num_tables(self) -> int:
+        """Tables to measure."""
+        return sum(map(len, self.sizes.values()))
+
     def describe(self, vocab_size: int) -> dict[str, Any]:
         """The plan as inputs of the record (sizes stand in the results)."""
         return {
@@ -56,35 +62,80 @@ class Plan:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counting:
+    """How n-grams are counted, see ``ngrams.count_ngrams``."""
+
+    cross_documents: bool = False
+    max_memory_bytes: int | None = None
+    directory: Path | None = None
+
+
 def run(
-    stream: TokenStream, plan: Plan, inputs: Mapping[str, Any], progress: Progress
+    stream: TokenStream,
+    plan: Plan,
+    counting: Counting,
+    inputs: Mapping[str, Any],
+    progress: Progress,
 ) -> RunRecord:
     """Carry out ``plan`` on ``stream``; ``inputs`` says where the stream came from.
 
     Raises:
         SpecError: a size the scheme cannot hash exactly.
-        ResourceError: a size that does not fit in memory.
+        ResourceError: a size or a count that does not fit in memory.
         UsageError: the corpus is too short for an order or for the sequences.
     """
-    every_size = [rows for sizes in plan.sizes.values() for rows in sizes]
-    sweep.check_sizes(
-        plan.scheme, every_size, vocab_size=stream.vocab_size, max_order=max(plan.sizes)
-    )
+    _check(plan, stream.vocab_size)
+    if plan.sequences is None:
+        tables = count_tables(stream, sorted(plan.sizes), counting)
+        return run_tables(tables, stream.vocab_size, plan, inputs, progress)
     inputs = {**inputs, **plan.describe(stream.vocab_size)}
-    with progress("tables", len(every_size)) as done:
-        if plan.sequences is not None:
-            windows = draw_sequences(stream, plan.sequences.number, plan.sequences.length)
-            grams = sequence_ngrams(windows, sorted(plan.sizes))
-            points = sweep.run_sequences(
-                {found.order: found for found in grams}, plan.sizes, plan.scheme, done
-            )
-            return outcome.build(points, inputs)
-        tables = count_ngrams(stream, max(plan.sizes))
-        if missing := sorted(set(plan.sizes) - set(tables)):
-            raise UsageError(f"the corpus has no {missing[0]}-gram; lower --orders")
+    windows = draw_sequences(stream, plan.sequences.number, plan.sequences.length)
+    grams = {found.order: found for found in sequence_ngrams(windows, sorted(plan.sizes))}
+    with progress("tables", plan.num_tables) as done:
+        points = sweep.run_sequences(grams, plan.sizes, plan.scheme, done)
+    return outcome.build(points, inputs)
+
+
+def count_tables(
+    stream: TokenStream, orders: Sequence[int], counting: Counting
+) -> dict[int, NgramTable]:
+    """The corpus's n-grams of every order.
+
+    Raises:
+        UsageError: the corpus is too short for one of them.
+    """
+    tables = count_ngrams(
+        stream,
+        orders=orders,
+        cross_documents=counting.cross_documents,
+        max_memory_bytes=counting.max_memory_bytes,
+        directory=counting.directory,
+    )
+    if missing := sorted(set(orders) - set(tables)):
+        raise UsageError(f"the corpus has no {missing[0]}-gram; lower --orders")
+    return tables
+
+
+def run_tables(
+    tables: Mapping[int, NgramTable],
+    vocab_size: int,
+    plan: Plan,
+    inputs: Mapping[str, Any],
+    progress: Progress,
+) -> RunRecord:
+    """Carry out ``plan``, by the pooled rule, on n-grams that are counted already."""
+    _check(plan, vocab_size)
+    inputs = {**inputs, **plan.describe(vocab_size)}
+    with progress("tables", plan.num_tables) as done:
         points = sweep.run(tables, plan.sizes, plan.scheme, done)
         joint = _joint(tables, plan)
     return outcome.build(points, inputs, _saving(points, tables, plan), joint)
+
+
+def _check(plan: Plan, vocab_size: int) -> None:
+    every_size = [rows for sizes in plan.sizes.values() for rows in sizes]
+    sweep.check_sizes(plan.scheme, every_size, vocab_size=vocab_size, max_order=max(plan.sizes))
 
 
 def _joint(tables: Mapping[int, NgramTable], plan: Plan) -> list[Subtables]:

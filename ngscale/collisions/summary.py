@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ngscale.collisions.outcome import extent
 from ngscale.records import Column, Figure, Panel, Report, RunRecord, Section, Series, Table
 
 _MAX_SIZES_SHOWN = 8
@@ -92,7 +93,7 @@ def _facts(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     corpus, scheme = inputs["corpus"], inputs["scheme"]
     options = ", ".join(f"{key} {value}" for key, value in scheme.items() if key != "name")
     facts = [
-        f"Corpus: {corpus['name']}, {corpus['num_tokens']:,} tokens in {corpus['num_docs']:,} "
+        f"Corpus: {corpus['name']}, {extent(corpus)} in {corpus['num_docs']:,} "
         f"documents. Hash: {scheme['name']}{f' ({options})' if options else ''}. Rule: "
         f"{inputs['rule']}. {len(rows)} tables measured exactly; each is compared with an ideal "
         "hash that puts every n-gram in an independent, uniform row."

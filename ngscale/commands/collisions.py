@@ -1,6 +1,7 @@
 """``ngscale collisions``: options -> n-grams, scheme, sizes -> sweep -> answer."""
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,19 +15,24 @@ from ngscale.commands.answer import (
 )
 from ngscale.commands.source import read_source
 from ngscale.errors import UsageError
+from ngscale.units import parse_bytes
 
 if TYPE_CHECKING:
+    from ngscale.collisions.run import Counting
+    from ngscale.ngrams import NgramTable
     from ngscale.spec import NgramSpec
     from ngscale.tokens import TokenStream
 
 _RULES = ("pooled", "per-sequence")
+_POLICIES = ("hf", "no_eos")
 
 
 def collisions(
     target: Annotated[
         str | None,
         typer.Argument(
-            help="A config.json, a directory with one, or a preset: measure its own tables."
+            help="A config.json, a directory with one, or a preset: measure its own tables. Or a "
+            ".parquet of n-grams from --save-ngrams: sweep over those."
         ),
     ] = None,
     corpus: CorpusOption = None,
@@ -94,6 +100,21 @@ def collisions(
     sequence_length: Annotated[
         int, typer.Option(metavar="L", min=2, help="Tokens of a sequence.")
     ] = 2048,
+    policy: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="hf: no n-gram crosses a document boundary; no_eos: they do.",
+        ),
+    ] = "hf",
+    max_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Count n-grams within SIZE (4G), spilling to the cache."),
+    ] = None,
+    save_ngrams: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Save the counted n-grams as Parquet, an order a file."),
+    ] = None,
     text_field: Annotated[
         str, typer.Option(metavar="NAME", help="Key or column of the text (jsonl, parquet, hf://).")
     ] = "text",
@@ -133,35 +154,50 @@ def collisions(
     if table_rows is not None:
         listed = _whole_numbers("--table-rows", table_rows)
     numbers = None if multipliers is None else _whole_numbers("--multipliers", multipliers)
+    if policy not in _POLICIES:
+        raise UsageError(f"--policy {policy}: takes {' or '.join(_POLICIES)}")
+    if (rule != "pooled" or hit_rate is not None) and (policy != "hf" or save_ngrams is not None):
+        raise UsageError("--policy no_eos and --save-ngrams go with --rule pooled")
+    memory = None if max_memory is None else parse_bytes(max_memory)
 
+    from ngscale.collisions import run as runs
     from ngscale.collisions.grid import around_grid, ratio_grid
     from ngscale.collisions.hit_rate import build_report as build_hit_rate_report
-    from ngscale.collisions.run import Plan, Sequences, run, run_hit_rate
     from ngscale.collisions.summary import build_report
     from ngscale.console import progress
     from ngscale.hashing.registry import make_scheme
     from ngscale.resonance import nearest_rows
 
-    stream, inputs = read_source(
-        corpus,
-        tokenizer,
-        text_field=text_field,
-        split=split,
-        dtype=dtype,
-        vocab_size=vocab_size,
-        on_bad_record=on_bad_record,
-    )
-    spec = None if target is None else _spec(target, stream)
+    grams = None
+    if target is not None and target.endswith(".parquet"):
+        if corpus is not None or tokenizer is not None or rule != "pooled":
+            raise UsageError(f"{target}: is a counted corpus; it takes no text, tokenizer or rule")
+        grams, v0, inputs = _read_grams(target)
+        low_order = high_order = grams.order
+        target = None
+    else:
+        stream, inputs = read_source(
+            corpus,
+            tokenizer,
+            text_field=text_field,
+            split=split,
+            dtype=dtype,
+            vocab_size=vocab_size,
+            on_bad_record=on_bad_record,
+        )
+        v0 = stream.vocab_size
+    spec = None if target is None else _spec(target, v0)
     if spec is not None and base is None and scheme == "longcat":
         base = spec.hash_base
-    hashing = make_scheme(
-        scheme, vocab_size=stream.vocab_size, base=base, multipliers=numbers, seed=seed
-    )
-    unit_rows = hashing.describe().get("base", stream.vocab_size)
+    hashing = make_scheme(scheme, vocab_size=v0, base=base, multipliers=numbers, seed=seed)
+    unit_rows = hashing.describe().get("base", v0)
+    inputs["policy"] = policy
     if hit_rate is not None:
-        measured_orders = range(low_order, high_order + 1)
+        if grams is not None:
+            raise UsageError("--hit-rate reads the text in order; an n-gram table has no order")
         rows = nearest_rows(*_positive("--hit-rate", hit_rate).as_integer_ratio(), unit_rows)
-        record = run_hit_rate(
+        measured_orders = range(low_order, high_order + 1)
+        record = runs.run_hit_rate(
             stream, hashing, measured_orders, rows, sequence_length, inputs, progress
         )
         answer(record, build_hit_rate_report(record), as_json=as_json, out=out)
@@ -176,28 +212,74 @@ def collisions(
         else:
             shared = ratio_grid(*ratio_bounds, unit_rows, step)
         swept = dict.fromkeys(range(low_order, high_order + 1), shared)
-    by_sequence = Sequences(number=sequences, length=sequence_length)
-    plan = Plan(
+    by_sequence = runs.Sequences(number=sequences, length=sequence_length)
+    plan = runs.Plan(
         scheme=hashing,
         sizes=swept,
         base=unit_rows,
         sequences=None if rule == "pooled" else by_sequence,
         together=table_rows is not None or spec is not None,
     )
-    record = run(stream, plan, inputs, progress)
+    if grams is not None:
+        record = runs.run_tables({grams.order: grams}, v0, plan, inputs, progress)
+    else:
+        counting = runs.Counting(
+            cross_documents=policy == "no_eos",
+            max_memory_bytes=memory,
+            directory=None if memory is None else _run_directory(inputs, policy),
+        )
+        if save_ngrams is not None:
+            _save_grams(stream, sorted(swept), counting, save_ngrams)
+        record = runs.run(stream, plan, counting, inputs, progress)
     answer(record, build_report(record), as_json=as_json, out=out)
 
 
-def _spec(target: str, stream: "TokenStream") -> "NgramSpec":
+def _read_grams(target: str) -> "tuple[NgramTable, int, dict[str, Any]]":
+    """The table, its V0 and what the record says of it."""
+    from ngscale.ngram_files import read_parquet
+
+    table, source = read_parquet(Path(target))
+    corpus = {
+        "name": Path(target).name,
+        "sha256_of_tokens": source.stream_sha256,
+        "occurrences": table.occurrences,
+        "num_docs": source.num_docs,
+    }
+    return table, source.vocab_size, {"corpus": corpus}
+
+
+def _save_grams(
+    stream: "TokenStream", orders: list[int], counting: "Counting", directory: Path
+) -> None:
+    """Write every order's table as ``DIR/<order>-grams.parquet``."""
+    from ngscale.collisions.run import count_tables
+    from ngscale.console import say
+    from ngscale.ngram_files import NgramSource, write_parquet
+
+    source = NgramSource.of(stream, cross_documents=counting.cross_documents)
+    for order, table in count_tables(stream, orders, counting).items():
+        path = directory / f"{order}-grams.parquet"
+        write_parquet(table, path, source)
+        say(f"n-grams: {path}")
+
+
+def _run_directory(inputs: dict[str, Any], policy: str) -> Path:
+    """Where a count under --max-memory keeps its sorted runs, found again by a later run."""
+    from ngscale.artefacts import cache_dir
+
+    return cache_dir() / "ngrams" / f"{inputs['corpus']['sha256_of_tokens'][:32]}-{policy}"
+
+
+def _spec(target: str, vocab_size: int) -> "NgramSpec":
     from ngscale.model_spec import read_design
     from ngscale.presets import resolve
 
     spec = read_design(resolve(target)).ngram
     if spec is None:
         raise UsageError(f"{target}: this design has no n-gram tables")
-    if stream.vocab_size > spec.hash_base:
+    if vocab_size > spec.hash_base:
         raise UsageError(
-            f"{target} hashes in base {spec.hash_base:,}, the tokenizer has {stream.vocab_size:,} "
+            f"{target} hashes in base {spec.hash_base:,}, the tokenizer has {vocab_size:,} "
             "ids; use its own --tokenizer"
         )
     return spec

@@ -219,3 +219,39 @@ def test_sub_tables_are_measured_together_too() -> None:
         assert joint["identity_lost"] == 0
         shares.append(joint["sharing_all_share"])
     assert shares[0] > 30 * shares[1]
+
+
+def test_saved_ngrams_are_a_target_and_give_the_same_tables(text: str, tmp_path: Path) -> None:
+    argv = ["--corpus", text, *SMALL, "--json"]
+    direct = json.loads(invoke(*argv, "--save-ngrams", str(tmp_path)).stdout)
+    for order in (2, 3):
+        saved = str(tmp_path / f"{order}-grams.parquet")
+        again = json.loads(invoke(saved, "--ratio", "2:4", "--json").stdout)
+        assert again["results"] == [r for r in direct["results"] if r["order"] == order]
+    refused = invoke(str(tmp_path / "2-grams.parquet"), "--corpus", text)
+    assert refused.exit_code == 2
+    assert "takes no text" in refused.stderr
+
+
+def test_memory_limit_and_policy_change_how_ngrams_are_counted(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NGSCALE_CACHE", str(tmp_path / "cache"))
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for name in ("a", "b", "c"):
+        (docs / f"{name}.txt").write_text(f"{name} {TEXT[:300]}")
+    argv = ["--corpus", str(docs), *SMALL, "--json"]
+    free = json.loads(invoke(*argv).stdout)
+    limited = invoke(*argv, "--max-memory", "1G")
+    assert json.loads(limited.stdout)["results"] == free["results"]
+    assert (tmp_path / "cache" / "ngrams").is_dir()
+    crossing = json.loads(invoke(*argv, "--policy", "no_eos").stdout)
+    assert crossing["inputs"]["policy"] == "no_eos"
+    assert crossing["results"][0]["distinct"] > free["results"][0]["distinct"]
+    for bad in (
+        ["--max-memory", "lots"],
+        ["--policy", "none"],
+        ["--policy", "no_eos", "--rule", "per-sequence"],
+    ):
+        assert invoke(*argv, *bad).exit_code == 2
