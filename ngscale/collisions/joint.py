@@ -92,13 +92,15 @@ def _share_everywhere(
 def _keep_shared(
     columns: tuple[np.ndarray, ...], lanes: Lanes, rows: int, scratch: Scratch, shared: np.ndarray
 ) -> None:
-    from ngscale.kernels import scatter
+    from ngscale.kernels import bitmap, scatter
 
     hashed = (lanes.weights, lanes.slopes, lanes.modulus)
     buffer = scratch.take("buffer", scatter.BUFFER_ROWS, np.uint32)
     pairs = scratch.zeros("pairs", rows // 32 + 1, np.uint64)
     scatter.mark_pairs(columns, *hashed, buffer, pairs)
-    scatter.keep_shared(columns, *hashed, buffer, pairs, shared)
+    twice = scratch.take("twice", rows // 64 + 1, np.uint64)
+    bitmap.held_twice(pairs, twice)
+    scatter.keep_shared(columns, *hashed, buffer, twice, shared)
 
 
 def _merged(

@@ -19,6 +19,8 @@ from ngscale.spec import check_rows
 
 _MIN_RUN = 6
 """Sizes that pay for sorting the keys once (4 ns a key, against 1 ns a key and size)."""
+_MIN_LONE = 12
+"""Sizes without neighbours that pay for making the keys (13 ns a key, against 1 ns)."""
 _MAX_SPAN = 127
 """Largest distance within a run: sorting is then under a tenth of the run, guard zones short."""
 _MIN_ROWS = 4096
@@ -114,8 +116,15 @@ def _sweep(
     for rows in set(sizes):
         check_rows(rows, hash_base=hash_base, max_order=table.order)
     threads = num_threads() if threads is None else threads
-    keys = _keys(table, hash_base, shared=shared, intrinsic=intrinsic) if table.order == 2 else None
-    jobs = list(_jobs(keys, sizes, threads))
+    todo = sorted(set(sizes))
+    jobs: list[tuple[int, ...]] = [(rows,) for rows in todo]
+    keys = None
+    if table.order == 2:
+        runs = list(_runs(hash_base**2, todo, threads))
+        lone = 0 if shared else sum(len(run) == 1 for run in runs)
+        if lone >= _MIN_LONE or len(runs) < len(todo):
+            keys = _keys(table, hash_base, shared=shared, intrinsic=intrinsic)
+        jobs = jobs if keys is None else runs
     columns = _columns(table, shared=shared) if any(len(job) == 1 for job in jobs) else None
     found: dict[int, tuple[int, int, int]] = {}
 
@@ -172,27 +181,28 @@ def _keys(table: NgramTable, hash_base: int, *, shared: bool, intrinsic: bool) -
     )
 
 
-def _jobs(keys: _Keys | None, sizes: Sequence[int], threads: int) -> Iterator[tuple[int, ...]]:
-    """Runs of neighbouring sizes where one sort serves them, else sizes one by one."""
-    todo = sorted(set(sizes))
+def _runs(codes: int, sizes: Sequence[int], threads: int) -> Iterator[tuple[int, ...]]:
+    """Runs of neighbouring sizes where one sort of the keys serves them, else sizes one by one.
+
+    ``codes`` is above every key, sizes ascend.
+    """
     # Half the span when there would be fewer runs than threads.
-    widest = _MAX_SPAN if len(todo) > _MAX_SPAN * threads else _MAX_SPAN // 2
+    widest = _MAX_SPAN if len(sizes) > _MAX_SPAN * threads else _MAX_SPAN // 2
     start = 0
-    while start < len(todo):
+    while start < len(sizes):
+        limit = sizes[start] + min(widest, _span(codes, sizes[start]))
         end = start + 1
-        if keys is not None:
-            limit = todo[start] + min(widest, _span(keys.largest, todo[start]))
-            while end < len(todo) and todo[end] <= limit:
-                end += 1
+        while end < len(sizes) and sizes[end] <= limit:
+            end += 1
         if end - start < _MIN_RUN:
             end = start + 1
-        yield tuple(todo[start:end])
+        yield tuple(sizes[start:end])
         start = end
 
 
-def _span(largest: int, rows: int) -> int:
+def _span(codes: int, rows: int) -> int:
     """How far sizes may lie apart for guard zones of at most an eighth of the table each."""
-    return rows // (4 * (largest // rows + 1)) if rows >= _MIN_ROWS else 0
+    return rows // (4 * (codes // rows + 1)) if rows >= _MIN_ROWS else 0
 
 
 def _groups(sizes: Sequence[int], most: int) -> Iterator[list[int]]:
@@ -334,7 +344,9 @@ def _one(
     occupied = int(bitmap.count(words, 0, 2 * rows, bitmap.EVEN))
     repeated = int(bitmap.count(words, 0, 2 * rows, bitmap.ODD))
     colliding = len(columns.grams[0]) - (occupied - repeated)
-    extra = scatter.weigh(columns.heavy, *hashed, buffer, words, columns.extra)
+    twice = scratch.take("twice", rows // 64 + 1, np.uint64)
+    bitmap.held_twice(words, twice)
+    extra = scatter.weigh(columns.heavy, *hashed, buffer, twice, columns.extra)
     return occupied, colliding, colliding + int(extra)
 
 

@@ -69,6 +69,23 @@ def unfold(words, origin, rows, left, right):
 
 
 @njit(cache=True, nogil=True)
+def held_twice(pairs, twice):
+    """The odd bits of pairs, packed: half the memory to look rows up in.
+
+    pairs: uint64 [W]; twice: uint64 [(W + 1) / 2], overwritten.
+    """
+    twice[:] = np.uint64(0)
+    for word in range(len(pairs)):
+        bits = (pairs[word] >> np.uint64(1)) & EVEN
+        bits = (bits | (bits >> np.uint64(1))) & np.uint64(0x3333333333333333)
+        bits = (bits | (bits >> np.uint64(2))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+        bits = (bits | (bits >> np.uint64(4))) & np.uint64(0x00FF00FF00FF00FF)
+        bits = (bits | (bits >> np.uint64(8))) & np.uint64(0x0000FFFF0000FFFF)
+        bits = (bits | (bits >> np.uint64(16))) & np.uint64(0x00000000FFFFFFFF)
+        twice[word >> 1] |= bits << np.uint64(32 * (word & 1))
+
+
+@njit(cache=True, nogil=True)
 def _popcount(bits):
     """Set bits of a word. LLVM knows this form, with the wrapping product, as one instruction.
 

@@ -107,6 +107,14 @@ def test_octets_match_exact_integers_where_rows_cross_the_guard_zones(base: int)
     check(table_of(grams), base, sizes)
 
 
+@pytest.mark.parametrize("first", [4_096, 20_000, 50_001])
+def test_sizes_without_neighbours_match_exact_integers(first: int) -> None:
+    """Enough of them that the keys are made; rows up to the last bit of the table."""
+    grams: dict[tuple[int, ...], int] = {(code % 300, code // 300): 1 for code in range(900)}
+    grams |= {(299, 299): 2**40, (298, 299): 1}
+    check(table_of(grams), 300, [first + 700 * step for step in range(14)])
+
+
 @large
 @pytest.mark.parametrize("rows", [31 * 4_096, 31 * 4_096 + 1, 126_989, 2**17, 5 * 10**6])
 def test_full_tables_agree_with_the_pooled_metrics(rows: int) -> None:

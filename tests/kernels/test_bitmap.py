@@ -62,3 +62,12 @@ def test_counting_masks_what_lies_behind_the_last_row(rows: int, bits: set[int])
     assert bitmap.count(words, 64, rows, bitmap.ALL) == len(inside)
     assert bitmap.count(words, 64, rows, bitmap.EVEN) == sum(bit % 2 == 0 for bit in inside)
     assert bitmap.count(words, 64, rows, bitmap.ODD) == sum(bit % 2 == 1 for bit in inside)
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=5))
+def test_odd_bits_are_packed_in_order(words: list[int]) -> None:
+    twice = np.empty((len(words) + 1) // 2, dtype=np.uint64)
+    bitmap.held_twice(np.array(words, dtype=np.uint64), twice)
+    value = sum(word << (64 * i) for i, word in enumerate(words))
+    expected = sum((value >> (2 * row + 1) & 1) << row for row in range(32 * len(words)))
+    assert int.from_bytes(twice.tobytes(), "little") == expected
