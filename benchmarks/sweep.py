@@ -29,7 +29,7 @@ RATIO, OFFSET = 31, 12_345
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _mix(x):  # type: ignore[no-untyped-def]
+def _mix(x):
     """SplitMix64 (Steele et al. 2014)."""
     z = x + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -38,7 +38,7 @@ def _mix(x):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _zipf(bits, number, exponent, shift):  # type: ignore[no-untyped-def]
+def _zipf(bits, number, exponent, shift):
     """A rank below ``number`` with probability about (rank + shift)**-exponent."""
     u = np.float64(bits >> np.uint64(11)) / 9007199254740992.0
     low, high = shift ** (1.0 - exponent), (number + shift) ** (1.0 - exponent)
@@ -47,7 +47,7 @@ def _zipf(bits, number, exponent, shift):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _markov(out, id_of_rank, seed):  # type: ignore[no-untyped-def]
+def _markov(out, id_of_rank, seed):
     """Each token continues the last 0 to 3 tokens by one of their Zipf-distributed successors."""
     state = np.uint64(seed)
     for t in range(len(out)):
@@ -75,7 +75,7 @@ def synthetic_stream(num_tokens: int) -> np.ndarray:
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _plain_loop(codes, modulus, bitmap):  # type: ignore[no-untyped-def]
+def _plain_loop(codes, modulus, bitmap):
     bitmap[:] = 0
     for code in codes:
         row = code % modulus
@@ -83,7 +83,7 @@ def _plain_loop(codes, modulus, bitmap):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _horner_loop(grams, base, modulus, bitmap):  # type: ignore[no-untyped-def]
+def _horner_loop(grams, base, modulus, bitmap):
     bitmap[:] = 0
     for g in range(grams.shape[1]):
         row = np.uint64(0)
@@ -232,7 +232,7 @@ def longer(table: NgramTable, num_sizes: int, rounds: int) -> None:
         contest.add(
             name,
             num_sizes,
-            lambda threads=threads: occupied_rows(  # type: ignore[misc]
+            lambda threads=threads: occupied_rows(
                 table, VOCAB_SIZE, sizes, threads=threads
             ).tolist(),
         )
@@ -258,9 +258,7 @@ def joint(table: NgramTable, rounds: int) -> None:
         contest.add(
             "joint",
             4,
-            lambda sizes=sizes: list(  # type: ignore[misc]
-                joint_sharing(table, VOCAB_SIZE, sizes, threads=1)
-            ),
+            lambda sizes=sizes: list(joint_sharing(table, VOCAB_SIZE, sizes, threads=1)),
         )
         contest.run(rounds, list(found))
         cpu = statistics.median(contest.cpu["joint"])
