@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ VOCAB_SIZE = 131_072
 RATIO, OFFSET = 31, 12_345
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@njit(nogil=True)
 def _mix(x):
     """SplitMix64 (Steele et al. 2014)."""
     z = x + np.uint64(0x9E3779B97F4A7C15)
@@ -37,7 +38,7 @@ def _mix(x):
     return z ^ (z >> np.uint64(31))
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@njit(nogil=True)
 def _zipf(bits, number, exponent, shift):
     """A rank below ``number`` with probability about (rank + shift)**-exponent."""
     u = np.float64(bits >> np.uint64(11)) / 9007199254740992.0
@@ -46,7 +47,7 @@ def _zipf(bits, number, exponent, shift):
     return min(max(rank, 0), number - 1)
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@njit(nogil=True)
 def _markov(out, id_of_rank, seed):
     """Each token continues the last 0 to 3 tokens by one of their Zipf-distributed successors."""
     state = np.uint64(seed)
@@ -74,7 +75,7 @@ def synthetic_stream(num_tokens: int) -> np.ndarray:
     return out
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@njit(nogil=True)
 def _plain_loop(codes, modulus, bitmap):
     bitmap[:] = 0
     for code in codes:
@@ -82,7 +83,7 @@ def _plain_loop(codes, modulus, bitmap):
         bitmap[row >> np.uint64(6)] |= np.uint64(1) << (row & np.uint64(63))
 
 
-@njit(nogil=True)  # type: ignore[untyped-decorator, unused-ignore]
+@njit(nogil=True)
 def _horner_loop(grams, base, modulus, bitmap):
     bitmap[:] = 0
     for g in range(grams.shape[1]):
@@ -124,7 +125,7 @@ def torch_unique(codes: np.ndarray, rows: int) -> int:
 def polars_unique() -> Callable[[np.ndarray, int], int] | None:
     """None where polars is not installed."""
     try:
-        import polars  # type: ignore[import-not-found, unused-ignore]
+        import polars
     except ImportError:
         return None
     return lambda codes, rows: int((polars.Series(codes) % rows).n_unique())
@@ -223,6 +224,15 @@ def bigrams(table: NgramTable, num_sizes: int, rounds: int) -> None:
     joint(table, rounds)
 
 
+def _occupied(table: NgramTable, sizes: Sequence[int], threads: int) -> list[int]:
+    counted: list[int] = occupied_rows(table, VOCAB_SIZE, sizes, threads=threads).tolist()
+    return counted
+
+
+def _joint(table: NgramTable, sizes: Sequence[int]) -> list[int]:
+    return list(joint_sharing(table, VOCAB_SIZE, sizes, threads=1))
+
+
 def longer(table: NgramTable, num_sizes: int, rounds: int) -> None:
     """Orders 3 and up."""
     sizes = [RATIO * VOCAB_SIZE + OFFSET + 1_000 * step for step in range(num_sizes)]
@@ -232,9 +242,7 @@ def longer(table: NgramTable, num_sizes: int, rounds: int) -> None:
         contest.add(
             name,
             num_sizes,
-            lambda threads=threads: occupied_rows(
-                table, VOCAB_SIZE, sizes, threads=threads
-            ).tolist(),
+            partial(_occupied, table, sizes, threads),
         )
     contest.add(
         "ngscale, sharing + tokens",
@@ -258,7 +266,7 @@ def joint(table: NgramTable, rounds: int) -> None:
         contest.add(
             "joint",
             4,
-            lambda sizes=sizes: list(joint_sharing(table, VOCAB_SIZE, sizes, threads=1)),
+            partial(_joint, table, sizes),
         )
         contest.run(rounds, list(found))
         cpu = statistics.median(contest.cpu["joint"])
