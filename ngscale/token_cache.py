@@ -2,14 +2,15 @@
 
 An entry is a directory ``<cache>/tokens/<key>`` with ``tokens.u32``, ``doc_starts.i64`` and
 ``stream.json``; the key hashes everything the ids are a function of. While it is being written it
-is called ``.<key>.partial`` and holds ``state.json``, which says after every chunk how much of the
-two files counts; a rename makes it an entry. One process writes an entry at a time.
+is called ``.<key>.partial`` and holds ``state.json``, which says about once a second how much of
+the two files counts; a rename makes it an entry. One process writes an entry at a time.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -25,6 +26,8 @@ FORMAT = 1
 """Raised when the same inputs would give another entry."""
 _TOKENS, _DOC_STARTS, _META, _STATE = "tokens.u32", "doc_starts.i64", "stream.json", "state.json"
 _BLOCK_BYTES = 2**24
+CHECKPOINT_S = 1.0
+"""At most this much work is lost by a kill."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +112,7 @@ class Writer:
         self._doc_starts = (self._partial / _DOC_STARTS).open("r+b")
         self._tokens.truncate(4 * self.state.num_tokens)
         self._doc_starts.truncate(8 * (self.state.num_docs + 1))
+        self._saved_at = time.monotonic()
         self._tokens.seek(0, os.SEEK_END)
         self._doc_starts.seek(0, os.SEEK_END)
 
@@ -127,7 +131,7 @@ class Writer:
         return state
 
     def append(self, parts: Sequence[tuple[UInt32[np.ndarray, " T"], int, bool]]) -> None:
-        """Add (ids, bytes of text, whether the document ends) of each part, then a checkpoint."""
+        """Add the (ids, bytes of text, whether the document ends) of each part."""
         total, start, num_docs = self.state.num_tokens, self.state.doc_start, self.state.num_docs
         starts: list[int] = []
         for ids, _, ends in parts:
@@ -139,8 +143,6 @@ class Writer:
             ids = np.concatenate([ids for ids, _, _ in parts])
             self._tokens.write(ids.astype("<u4", copy=False).data)
         self._doc_starts.write(np.array(starts, dtype="<i8").tobytes())
-        self._tokens.flush()
-        self._doc_starts.flush()
         self.state = State(
             num_parts=self.state.num_parts + len(parts),
             num_tokens=total,
@@ -148,13 +150,21 @@ class Writer:
             num_bytes=self.state.num_bytes + sum(size for _, size, _ in parts),
             doc_start=start,
         )
+        if time.monotonic() - self._saved_at >= CHECKPOINT_S:
+            self._save()
+
+    def _save(self) -> None:
+        self._tokens.flush()
+        self._doc_starts.flush()
         _write_whole(self._partial / _STATE, json.dumps(asdict(self.state)))
+        self._saved_at = time.monotonic()
 
     def finish(self, bad_records: Mapping[str, int]) -> None:
         """Hash the stream and turn the partial entry into a whole one."""
+        self._save()
         for file in (self._tokens, self._doc_starts):
             os.fsync(file.fileno())
-        self.close()
+        self._close()
         meta = {
             "num_tokens": self.state.num_tokens,
             "num_docs": self.state.num_docs,
@@ -167,15 +177,19 @@ class Writer:
         shutil.rmtree(self._entry, ignore_errors=True)  # one that was damaged
         self._partial.rename(self._entry)
 
-    def close(self) -> None:
+    def pause(self) -> None:
         """Leave the partial entry for the next run."""
-        self._tokens.close()
-        self._doc_starts.close()
+        self._save()
+        self._close()
 
     def discard(self) -> None:
         """Remove the partial entry: its corpus will never be whole."""
-        self.close()
+        self._close()
         shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _close(self) -> None:
+        self._tokens.close()
+        self._doc_starts.close()
 
 
 def _partial_of(root: Path, key: str) -> Path:

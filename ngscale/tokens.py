@@ -194,7 +194,7 @@ def _write(
         writer.discard()
         raise
     except BaseException:
-        writer.close()
+        writer.pause()
         raise
     writer.finish({"skipped": bad["skipped"], "replaced": bad["replaced"]})
 

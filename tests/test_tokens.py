@@ -133,6 +133,7 @@ import sys, time
 from pathlib import Path
 from ngscale import token_cache
 from ngscale.tokens import load_tokenizer, read_stream
+token_cache.CHECKPOINT_S = 0
 append = token_cache.Writer.append
 def slowly(self, parts):
     append(self, parts)
