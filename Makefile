@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := demo-report
 
-.PHONY: help demo test check lint docs docs-check slow gpu bench clean
+.PHONY: help demo test check lint docs docs-check slow gpu bench reports clean
 
 help:
 	@echo "make demo   a report on the embedded text in two minutes"
@@ -44,6 +44,9 @@ gpu: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+reports: $(VENV)/.installed-dev
+	$(BIN)/python reports/render.py
 
 clean:
 	rm -rf $(VENV) $(DEMO) dist

@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 from ngscale.records import Report, Table
 
 _MAX_ROWS_SHOWN = 24
+_LOG_WIDTH = 140
+"""Columns where stdout is no terminal: nothing is cut there."""
 _PLAIN_EVERY_S = 15.0
 
 
@@ -24,7 +26,8 @@ def show(report: Report) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False)
+    width = None if sys.stdout.isatty() else _LOG_WIDTH
+    console = Console(highlight=False, width=width)
     console.print(Text(report.answer, style="bold"), soft_wrap=True)
     for table in report.tables:
         if table.terminal:
@@ -47,7 +50,9 @@ def _table(table: Table) -> object:
         pad_edge=False,
     )
     for index, column in enumerate(table.columns):
-        drawn.add_column(Text(column.title), justify="left" if index == 0 else "right")
+        drawn.add_column(
+            Text(column.title), justify="left" if index == 0 else "right", overflow="fold"
+        )
     for row in table.rows[:_MAX_ROWS_SHOWN]:
         drawn.add_row(*(Text(column.cell(row)) for column in table.columns))
     return drawn

@@ -14,7 +14,7 @@ from typing import Any
 
 from ngscale.records import Figure, Panel, Report, RunRecord, Table, dump_json, write_atomic
 
-_MAX_ROWS_SHOWN = 40
+_MAX_ROWS_SHOWN = 48
 _HTML = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ report.title }}</title>
 <style>

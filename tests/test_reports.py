@@ -6,36 +6,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ngscale.collisions import hit_rate, summary
-from ngscale.records import Report, RunRecord
 from ngscale.report import body_markdown, csv_bytes
+from reports.render import ROOT, build_report, directories, read_record
 
-ROOT = Path(__file__).parent.parent / "reports"
-REPORTS = sorted(path.parent for path in ROOT.glob("*/record.json"))
-
-
-def read(directory: Path) -> RunRecord:
-    document: dict[str, Any] = json.loads((directory / "record.json").read_text())
-    assert document.pop("schema_version") == 1
-    head = {key: document.pop(key) for key in ("verb", "answer", "inputs")}
-    return RunRecord(**head, results=document)
-
-
-def rendered(record: RunRecord) -> Report:
-    if record.verb == "collisions":
-        hit = "hit_rates" in record.results
-        return hit_rate.build_report(record) if hit else summary.build_report(record)
-    raise AssertionError(f"no renderer for {record.verb}")
+REPORTS = directories()
 
 
 @pytest.mark.parametrize("directory", REPORTS, ids=lambda d: d.name)
 def test_a_committed_report_is_its_record_rendered(directory: Path) -> None:
-    record = read(directory)
-    report = rendered(record)
+    record = read_record(directory)
+    report = build_report(record)
     readme = (directory / "README.md").read_text()
     assert readme.splitlines()[0] == record.answer
     body = body_markdown(report, with_figures=True)

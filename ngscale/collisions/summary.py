@@ -6,7 +6,8 @@ from typing import Any
 from ngscale.collisions.outcome import extent
 from ngscale.records import Column, Figure, Panel, Report, RunRecord, Section, Series, Table
 
-_MAX_SIZES_SHOWN = 8
+_MAX_TABLES_SHOWN = 48
+"""Up to so many tables are all shown; of a longer sweep, three telling sizes."""
 _PEAKS_SHOWN_PER_ORDER = 5
 _ZOOM_ROWS = 130
 
@@ -169,7 +170,7 @@ def _data(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 def _size_tables(rows: Sequence[Mapping[str, Any]], unit: str) -> list[Table]:
     """All sizes where they are few; of a sweep, one integer multiple beside two sizes near it."""
     sizes = sorted({row["table_rows"] for row in rows})
-    if len(sizes) > _MAX_SIZES_SHOWN:
+    if len(rows) > _MAX_TABLES_SHOWN:
         sizes = _telling_sizes(rows, unit)
     shown = sorted(
         (row for row in rows if row["table_rows"] in sizes),

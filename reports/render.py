@@ -1,0 +1,50 @@
+"""Render every committed report again from its record.json, after a change of the rendering.
+
+python reports/render.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ngscale.collisions import hit_rate, summary
+from ngscale.records import Report, RunRecord
+from ngscale.report import write_report
+
+ROOT = Path(__file__).parent
+
+
+def directories() -> list[Path]:
+    """Every committed report."""
+    return sorted(path.parent for path in ROOT.glob("*/record.json"))
+
+
+def read_record(directory: Path) -> RunRecord:
+    """The record as the verb returned it."""
+    document: dict[str, Any] = json.loads((directory / "record.json").read_text())
+    assert document.pop("schema_version") == 1
+    head = {key: document.pop(key) for key in ("verb", "answer", "inputs")}
+    return RunRecord(**head, results=document)
+
+
+def build_report(record: RunRecord) -> Report:
+    """What the record's verb makes of it."""
+    if record.verb == "collisions":
+        if "hit_rates" in record.results:
+            return hit_rate.build_report(record)
+        return summary.build_report(record)
+    raise AssertionError(f"no renderer for {record.verb}")
+
+
+def main() -> None:
+    """Write all of them anew; records and environments stay what they are."""
+    for directory in directories():
+        record = read_record(directory)
+        environment = json.loads((directory / "environment.json").read_text())
+        for old in [*directory.glob("data/*"), *directory.glob("figures/*")]:
+            old.unlink()
+        write_report(build_report(record), record, environment, directory)
+
+
+if __name__ == "__main__":
+    main()
