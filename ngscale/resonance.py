@@ -4,6 +4,7 @@ A table whose rows M are close to p/q times the base V maps predecessors p apart
 row: with q*M = p*V + delta, bigrams (a, b) and (a + p, b + delta) share one (docs/method.md).
 """
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -43,6 +44,32 @@ def nearest_fraction(rows: int, base: int) -> Neighbour:
     assert best is not None
     distance, p, q = best
     return Neighbour(p=p, q=q, offset=rows - nearest_rows(p, q, base), distance=distance)
+
+
+def shortest_vector(rows: int, base: int) -> tuple[int, int]:
+    """The shortest (A, B) with ``A*V + B = 0 mod rows``: previous tokens A apart collide when the
+    current ones are B apart. Signs are such that A >= 0.
+
+    Lagrange-Gauss reduction of the lattice spanned by (1, -V) and (0, rows). Its determinant is
+    ``rows``, so no size can do better than about sqrt(rows): the longer, the less resonant.
+    """
+    u, v = (0, rows), (1, -(base % rows))
+    while True:
+        if _square(u) < _square(v):
+            u, v = v, u
+        step = round(Fraction(u[0] * v[0] + u[1] * v[1], _square(v)))
+        u = (u[0] - step * v[0], u[1] - step * v[1])
+        if _square(u) >= _square(v):
+            return v if v[0] > 0 or (v[0] == 0 and v[1] > 0) else (-v[0], -v[1])
+
+
+def _square(vector: tuple[int, int]) -> int:
+    return vector[0] ** 2 + vector[1] ** 2
+
+
+def lattice_length(rows: int, base: int) -> float:
+    """Length of the shortest vector over sqrt(rows): at most about 1.07; near 0 is resonant."""
+    return math.sqrt(_square(shortest_vector(rows, base)) / rows)
 
 
 def nearest_rows(p: int, q: int, base: int) -> int:

@@ -1,9 +1,16 @@
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngscale.resonance import fractions_between, nearest_fraction, nearest_rows
+from ngscale.resonance import (
+    fractions_between,
+    lattice_length,
+    nearest_fraction,
+    nearest_rows,
+    shortest_vector,
+)
 
 
 def test_names_are_those_a_person_would_write() -> None:
@@ -35,3 +42,40 @@ def test_nearest_fraction_minimises_the_lattice_distance(rows: int, base: int) -
 def test_fractions_between_are_reduced_sorted_and_complete() -> None:
     found = [Fraction(p, q) for p, q in fractions_between(30, 31)]
     assert found == sorted({Fraction(p, q) for q in range(1, 7) for p in range(30 * q, 31 * q + 1)})
+
+
+@pytest.mark.parametrize(
+    ("rows", "vector", "length"),
+    [
+        (3_932_160, (30, 0), 0.015),
+        (3_932_174, (30, 14), 0.017),
+        (3_932_292, (30, 132), 0.068),
+        (3_933_471, (30, 1311), 0.661),
+        (3_958_375, (151, 3), 0.076),
+        (4_006_478, (917, 1316), 0.80),
+        (4_011_328, (1469, -1024), 0.89),
+        (4_013_167, (1684, -1063), 0.99),
+        (10_223_617, (78, 1), 0.024),
+        (13_181_518, (3017, 1316), 0.91),
+    ],
+)
+def test_shortest_vectors_are_the_published_ones(
+    rows: int, vector: tuple[int, int], length: float
+) -> None:
+    """HASHING section 11, V0 = 131,072; vectors are given there up to sign."""
+    A, B = shortest_vector(rows, 131_072)
+    assert vector == (A, B) or vector == (A, -B)
+    assert lattice_length(rows, 131_072) == pytest.approx(length, abs=0.006)
+
+
+@given(st.integers(1, 400), st.integers(2, 60))
+def test_the_shortest_vector_is_shortest_by_brute_force(rows: int, base: int) -> None:
+    found = shortest_vector(rows, base)
+    assert (found[0] * base + found[1]) % rows == 0
+    best = min(
+        a * a + b * b
+        for a in range(21)
+        for b in range(-21, 22)
+        if (a, b) != (0, 0) and (a * base + b) % rows == 0
+    )
+    assert found[0] ** 2 + found[1] ** 2 == best

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ngscale.collisions.peaks import SHOULDER_ROWS, Peak, Saving, farthest, find_peaks
+from ngscale.collisions.peaks import SHOULDER_ROWS, Peak, Saving, find_peaks, least_resonant
 from ngscale.collisions.subtables import Subtables
 from ngscale.collisions.sweep import Point
 from ngscale.records import RunRecord
-from ngscale.resonance import nearest_fraction
+from ngscale.resonance import lattice_length, nearest_fraction
 
 
 def build(
@@ -21,7 +21,7 @@ def build(
     base: int = inputs["base"]
     lowest = [point for point in points if point.order == min(p.order for p in points)]
     peaks = find_peaks(points, base)
-    recommended = farthest(lowest, base)
+    recommended = least_resonant(lowest, base)
     results: dict[str, Any] = {
         "results": [_result(point, base, inputs["unit"]) for point in points],
         "peaks": [_peak(peak, inputs["unit"]) for peak in peaks],
@@ -55,6 +55,7 @@ def _result(point: Point, base: int, unit: str) -> dict[str, Any]:
         "ratio": point.table_rows / base,
         "name": name_size(point.table_rows, base, unit),
         "distance": nearest_fraction(point.table_rows, base).distance,
+        "lattice_length": lattice_length(point.table_rows, base),
         "distinct": point.distinct,
         **asdict(point.measured),
         "impurity": point.measured.impurity,
@@ -111,12 +112,12 @@ def _joint_answer(subtables: Subtables) -> str:
 
 
 def _recommendation(recommended: Point, points: Sequence[Point], base: int) -> dict[str, Any]:
-    """The size farthest from every small fraction, with what was measured there."""
+    """The least resonant size of the sweep, with what was measured there."""
     there = [point for point in points if point.table_rows == recommended.table_rows]
     return {
         "table_rows": recommended.table_rows,
         "ratio": recommended.table_rows / base,
-        "distance": nearest_fraction(recommended.table_rows, base).distance,
+        "lattice_length": lattice_length(recommended.table_rows, base),
         "excess_collisions": {str(point.order): point.collision_excess for point in there},
         "excess_impurity": {str(point.order): point.impurity_excess for point in there},
     }
@@ -144,11 +145,9 @@ def _answer(
     if beside:
         sentence += f", {_excess(beside[0]):.2f} times with one row more"
     if calm is not worst:
-        free = nearest_fraction(calm.table_rows, base).distance > SHOULDER_ROWS
-        where = "far from every small fraction" if free else "the farthest measured"
         sentence += (
-            f"; {calm.table_rows:,} rows ({name_size(calm.table_rows, base, unit)}), {where}, "
-            f"have {_excess(calm):.2f} times"
+            f"; {calm.table_rows:,} rows ({name_size(calm.table_rows, base, unit)}), the least "
+            f"resonant size of the sweep, have {_excess(calm):.2f} times"
         )
     return sentence + "."
 

@@ -1,7 +1,7 @@
 """Peaks of a sweep: where they are, how high, how wide; and how many rows a peak throws away."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ngscale.collisions.expected import IdealHash
@@ -9,7 +9,7 @@ from ngscale.collisions.metrics import measure
 from ngscale.collisions.sweep import Point
 from ngscale.hashing.scheme import Scheme
 from ngscale.ngrams import NgramTable
-from ngscale.resonance import Neighbour, nearest_fraction
+from ngscale.resonance import Neighbour, lattice_length, nearest_fraction
 
 _PEAK_EXCESS = 0.1
 """A peak has at least this much more than the ideal hash's collisions ..."""
@@ -17,6 +17,8 @@ _PEAK_SIGMAS = 5.0
 """... and at least this many standard deviations of the ideal hash more ..."""
 _PEAK_COLLISIONS = 5
 """... and at least this many collisions more, so that a tiny corpus has no peaks by chance."""
+_QUIET_LENGTH = 0.5
+"""Lattice length above which a size is taken to have no resonance."""
 SHOULDER_ROWS = 2000
 """Sizes with ``|q*rows - p*V0|`` above this belong to no peak."""
 
@@ -79,9 +81,12 @@ def _crossing(curve: Sequence[tuple[int, float]], half: float) -> float | None:
     return None
 
 
-def farthest(points: Sequence[Point], base: int) -> Point:
-    """The size farthest from every p/q x V0 (q <= 6); chosen by arithmetic, not by its result."""
-    return max(points, key=lambda point: nearest_fraction(point.table_rows, base).distance)
+def least_resonant(points: Sequence[Point], base: int) -> Point:
+    """The size with the longest shortest vector; chosen by arithmetic, not by its result.
+
+    Being farthest from every p/q with q <= 6 is not enough: that is where the sevenths are.
+    """
+    return max(points, key=lambda point: lattice_length(point.table_rows, base))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +103,7 @@ class Saving:
 def saving(
     worst: Point, table: NgramTable, scheme: Scheme, ideal: IdealHash, base: int
 ) -> Saving | None:
-    """The smallest table away from every p/q that is measured to be at least as pure as ``worst``.
+    """The smallest table without resonance that is measured to be at least as pure as ``worst``.
 
     The ideal hash's purity, which grows with the rows, says where to look; from there sizes are
     measured upwards in steps of a thousandth until one is as pure. None where ``worst`` is.
@@ -111,7 +116,7 @@ def saving(
         low, high = (low, middle) if ideal.purity_at(middle) >= target else (middle, high)
     rows = high
     while rows < worst.table_rows:
-        if _is_quiet(rows, base):
+        if lattice_length(rows, base) > _QUIET_LENGTH:
             purity = measure(table, scheme, rows).purity
             if purity is not None and purity >= target:
                 return Saving(
@@ -123,14 +128,3 @@ def saving(
                 )
         rows += max(1, rows // 1000)
     return None
-
-
-def _is_quiet(rows: int, base: int) -> bool:
-    """Not within a fiftieth of the base of a small fraction (where sizes allow it)."""
-    return nearest_fraction(rows, base).distance > min(SHOULDER_ROWS, base // 50)
-
-
-def by_order(points: Sequence[Point]) -> Mapping[int, list[Point]]:
-    """Points of each order, orders ascending."""
-    orders = sorted({point.order for point in points})
-    return {order: [point for point in points if point.order == order] for order in orders}

@@ -103,8 +103,8 @@ def _facts(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if saving is not None:
         facts.append(
             f"A {saving['order']}-gram table of {saving['table_rows']:,} rows has purity "
-            f"{saving['purity']:.4f}; one of {saving['smaller_rows']:,} rows, away from every "
-            f"small fraction, has {saving['smaller_purity']:.4f}: "
+            f"{saving['purity']:.4f}; one of {saving['smaller_rows']:,} rows, without resonance, "
+            f"has {saving['smaller_purity']:.4f}: "
             f"{saving['table_rows'] / saving['smaller_rows']:.1f} times fewer rows, measured, "
             "for the same purity."
         )
@@ -185,15 +185,15 @@ def _size_tables(rows: Sequence[Mapping[str, Any]], unit: str) -> list[Table]:
 
 
 def _telling_sizes(rows: Sequence[Mapping[str, Any]], unit: str) -> list[int]:
-    """The tallest integer multiple, one row more, and the size farthest from all fractions."""
+    """The tallest integer multiple, one row more, and the least resonant size."""
     lowest = [row for row in rows if row["order"] == min(r["order"] for r in rows)]
     whole = [row for row in lowest if row["name"].endswith(unit) and row["distance"] == 0]
     whole = [row for row in whole if "/" not in row["name"]]
-    farthest = max(lowest, key=lambda row: row["distance"])["table_rows"]
+    calm = max(lowest, key=lambda row: row["lattice_length"])["table_rows"]
     if not whole:
-        return [farthest]
+        return [calm]
     tallest = max(whole, key=lambda row: row["excess_collisions"] or 0.0)["table_rows"]
-    return [tallest, tallest + 1, farthest]
+    return [tallest, tallest + 1, calm]
 
 
 def _figures(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
