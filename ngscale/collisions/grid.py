@@ -3,7 +3,8 @@
 from ngscale.errors import UsageError
 from ngscale.resonance import fractions_between, nearest_rows
 
-_COARSE_STEPS = 60
+_COARSE_STEPS = 60.618034
+"""Not a whole number: 60 steps over 3 x V0 would put every coarse size near a twentieth of V0."""
 _OFFSETS = (1, 2, 3, 5, 9, 17, 31, 61, 121, 241, 481, 961)
 """Distances from an integer multiple, about log-spaced: a shoulder dies within a thousand rows."""
 _FRACTION_OFFSETS = (1, 3)
@@ -21,7 +22,7 @@ def ratio_grid(low: float, high: float, base: int, step: int | None = None) -> l
     last = nearest_rows(*high.as_integer_ratio(), base)
     if step is not None:
         return _every(first, last, step)
-    sizes = set(_every(first, last, max(1, (last - first) // _COARSE_STEPS))) | {last}
+    sizes = set(_every(first, last, max(1, round((last - first) / _COARSE_STEPS)))) | {last}
     for p, q in fractions_between(low, high):
         offsets = _OFFSETS if q == 1 else _FRACTION_OFFSETS
         middle = nearest_rows(p, q, base)

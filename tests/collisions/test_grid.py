@@ -2,11 +2,11 @@ import pytest
 
 from ngscale.collisions.grid import around_grid, ratio_grid
 from ngscale.errors import UsageError
-from ngscale.resonance import fractions_between, nearest_rows
+from ngscale.resonance import fractions_between, lattice_length, nearest_rows
 
 
-def test_every_integer_multiple_and_fraction_is_measured_with_its_neighbours() -> None:
-    base = 32_768
+@pytest.mark.parametrize("base", [4_096, 32_768, 131_072])
+def test_every_integer_multiple_and_fraction_is_measured_with_its_neighbours(base: int) -> None:
     sizes = set(ratio_grid(30, 33, base))
     for p, q in fractions_between(30, 33):
         middle = nearest_rows(p, q, base)
@@ -14,6 +14,7 @@ def test_every_integer_multiple_and_fraction_is_measured_with_its_neighbours() -
         if q == 1:
             assert {middle - 961, middle + 17, middle + 961} <= sizes
     assert len(sizes) < 400
+    assert max(lattice_length(size, base) for size in sizes) > 0.9
 
 
 def test_step_one_is_exhaustive_and_bounded() -> None:

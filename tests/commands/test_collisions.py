@@ -46,7 +46,9 @@ def test_the_default_finds_every_integer_multiple_and_says_so_first() -> None:
         assert by_key[4, multiple * base + 1]["excess"]["collisions"] < 1.1
     named = {(peak["order"], peak["name"]) for peak in document["peaks"]}
     assert {(2, f"{m} x V0") for m in (30, 31, 32, 33)} <= named
-    far = max((r for r in document["results"] if r["order"] == 2), key=lambda r: r["lattice_length"])
+    far = max(
+        (r for r in document["results"] if r["order"] == 2), key=lambda r: r["lattice_length"]
+    )
     assert far["excess"]["collisions"] < 1.05
 
 
