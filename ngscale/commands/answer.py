@@ -39,6 +39,13 @@ TokenizerOption = Annotated[
         "hf://owner/name, or a name (bpe-32768, bpe-4096; tekken once built).",
     ),
 ]
+TextFieldOption = Annotated[
+    str, typer.Option(metavar="NAME", help="Key or column of the text (jsonl, parquet, hf://).")
+]
+SplitOption = Annotated[str, typer.Option(metavar="NAME", help="Split of an hf:// data set.")]
+DtypeOption = Annotated[
+    str, typer.Option(metavar="TYPE", help="Type of the ids in a .bin: uint16 or uint32.")
+]
 OnBadRecordOption = Annotated[
     OnBadRecord,
     typer.Option(

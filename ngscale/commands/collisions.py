@@ -7,9 +7,12 @@ import typer
 
 from ngscale.commands.answer import (
     CorpusOption,
+    DtypeOption,
     JsonOption,
     OnBadRecordOption,
     OutOption,
+    SplitOption,
+    TextFieldOption,
     TokenizerOption,
     answer,
 )
@@ -115,15 +118,9 @@ def collisions(
         Path | None,
         typer.Option(metavar="DIR", help="Save the counted n-grams as Parquet, an order a file."),
     ] = None,
-    text_field: Annotated[
-        str, typer.Option(metavar="NAME", help="Key or column of the text (jsonl, parquet, hf://).")
-    ] = "text",
-    split: Annotated[
-        str, typer.Option(metavar="NAME", help="Split of an hf:// data set.")
-    ] = "train",
-    dtype: Annotated[
-        str, typer.Option(metavar="TYPE", help="Type of the ids in a .bin: uint16 or uint32.")
-    ] = "uint16",
+    text_field: TextFieldOption = "text",
+    split: SplitOption = "train",
+    dtype: DtypeOption = "uint16",
     vocab_size: Annotated[
         int | None, typer.Option(metavar="V0", min=2, help="V0 of the ids in a .bin.")
     ] = None,

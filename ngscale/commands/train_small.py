@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ngscale.commands.answer import CorpusOption, JsonOption, OutOption, TokenizerOption, answer
+from ngscale.commands.answer import (
+    CorpusOption,
+    DtypeOption,
+    JsonOption,
+    OutOption,
+    SplitOption,
+    TextFieldOption,
+    TokenizerOption,
+    answer,
+)
 from ngscale.commands.source import read_source
 from ngscale.errors import MissingExtraError, UsageError
 
@@ -34,15 +43,9 @@ def train_small(
         typer.Option(metavar="N", min=1, help="Training tokens per run, instead of --hours."),
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
-    text_field: Annotated[
-        str, typer.Option(metavar="NAME", help="Key or column of the text (jsonl, parquet, hf://).")
-    ] = "text",
-    split: Annotated[
-        str, typer.Option(metavar="NAME", help="Split of an hf:// data set.")
-    ] = "train",
-    dtype: Annotated[
-        str, typer.Option(metavar="TYPE", help="Type of the ids in a .bin: uint16 or uint32.")
-    ] = "uint16",
+    text_field: TextFieldOption = "text",
+    split: SplitOption = "train",
+    dtype: DtypeOption = "uint16",
     as_json: JsonOption = False,
     out: OutOption = None,
 ) -> None:
