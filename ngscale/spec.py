@@ -78,6 +78,16 @@ class NgramSpec:
         return table // self.num_subtables + 2
 
 
+def check_row_count(rows: int) -> None:
+    """Refuse a table size that is not a size.
+
+    Raises:
+        SpecError: names the size and the bound.
+    """
+    if not 1 <= rows <= MAX_TABLE_ROWS:
+        raise SpecError(f"table rows must be 1..{MAX_TABLE_ROWS}, got {rows}")
+
+
 def check_rows(rows: int, *, hash_base: int, max_order: int) -> None:
     """Refuse a table size that is not a size, or that breaks 64-bit exactness.
 
@@ -86,8 +96,7 @@ def check_rows(rows: int, *, hash_base: int, max_order: int) -> None:
     Raises:
         SpecError: names the size and the bound it breaks.
     """
-    if not 1 <= rows <= MAX_TABLE_ROWS:
-        raise SpecError(f"table rows must be 1..{MAX_TABLE_ROWS}, got {rows}")
+    check_row_count(rows)
     if max_order * (hash_base - 1) * (rows - 1) >= 2**64:
         raise SpecError(
             f"table rows {rows} with hash base {hash_base} overflow 64 bits at order {max_order}"

@@ -79,7 +79,7 @@ def _share_everywhere(
         scratch, shared = own
         if columns is None or rows > SPARSE * table.distinct:
             row_ids = gram_row_ids(table.tokens, hash_base=hash_base, table_rows=rows)
-            shared &= _repeated(row_ids)
+            shared &= repeated(row_ids)
         else:
             _keep_shared(columns, Lanes.of(hash_base, rows, table.order), rows, scratch, shared)
 
@@ -122,19 +122,19 @@ def _merged(
     left = among
     codes = row_ids(left, first) * second + row_ids(left, second)
     for rows in [*others, 1]:
-        kept = _repeated(codes)
+        kept = repeated(codes)
         left = left[kept]
         classes = np.unique(codes[kept], return_inverse=True)[1]
         codes = classes * rows + row_ids(left, rows)
     return left
 
 
-def _repeated(codes: np.ndarray) -> Bool[np.ndarray, " S"]:
+def repeated(codes: np.ndarray) -> Bool[np.ndarray, " S"]:
     """Which elements occur more than once."""
     ordered = np.sort(codes)
     twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if len(twice) == 0:
         return np.zeros(len(codes), dtype=np.bool_)
     at = np.minimum(np.searchsorted(twice, codes), len(twice) - 1)
-    repeated: Bool[np.ndarray, " S"] = twice[at] == codes
-    return repeated
+    found: Bool[np.ndarray, " S"] = twice[at] == codes
+    return found

@@ -182,5 +182,5 @@ def _saving(points: Sequence[Point], tables: Mapping[int, NgramTable], plan: Pla
     )
     if not stands_out(worst):
         return None
-    ideal = IdealHash(tables[order], [worst.table_rows])
+    ideal = IdealHash(tables[order], [])  # purity alone: nothing to simulate
     return saving(worst, tables[order], plan.scheme, ideal, plan.base)

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool
 
 from ngscale.collisions.expected import company
-from ngscale.collisions.joint import JointSharing, joint_sharing
+from ngscale.collisions.joint import JointSharing, joint_sharing, repeated
 from ngscale.hashing.longcat import Polynomial
 from ngscale.hashing.scheme import Scheme
 from ngscale.ngrams import NgramTable
@@ -56,9 +55,9 @@ def _any_scheme(table: NgramTable, scheme: Scheme, table_rows: Sequence[int]) ->
     classes = np.zeros(table.distinct, dtype=np.int64)
     for rows in table_rows:
         row_ids = scheme.rows(table.tokens, rows)
-        everywhere &= _repeated(row_ids)
+        everywhere &= repeated(row_ids)
         classes = np.unique(classes * rows + row_ids, return_inverse=True)[1]
-    merged = _repeated(classes)
+    merged = repeated(classes)
     return JointSharing(
         colliding=int(everywhere.sum()),
         colliding_tokens=int(table.counts[everywhere].sum()),
@@ -66,10 +65,3 @@ def _any_scheme(table: NgramTable, scheme: Scheme, table_rows: Sequence[int]) ->
         merged_tokens=int(table.counts[merged].sum()),
         merged_proven_zero=False,
     )
-
-
-def _repeated(values: np.ndarray) -> Bool[np.ndarray, " G"]:
-    """Which elements occur more than once."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    repeated: Bool[np.ndarray, " G"] = counts[inverse] > 1
-    return repeated

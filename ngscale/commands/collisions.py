@@ -225,9 +225,11 @@ def collisions(
             max_memory_bytes=memory,
             directory=None if memory is None else _run_directory(inputs, policy),
         )
-        if save_ngrams is not None:
-            _save_grams(stream, sorted(swept), counting, save_ngrams)
-        record = runs.run(stream, plan, counting, inputs, progress)
+        if save_ngrams is None:
+            record = runs.run(stream, plan, counting, inputs, progress)
+        else:
+            tables = _save_grams(stream, sorted(swept), counting, save_ngrams)
+            record = runs.run_tables(tables, v0, plan, inputs, progress)
     answer(record, build_report(record), as_json=as_json, out=out)
 
 
@@ -247,17 +249,19 @@ def _read_grams(target: str) -> "tuple[NgramTable, int, dict[str, Any]]":
 
 def _save_grams(
     stream: "TokenStream", orders: list[int], counting: "Counting", directory: Path
-) -> None:
-    """Write every order's table as ``DIR/<order>-grams.parquet``."""
+) -> "dict[int, NgramTable]":
+    """Write every order's table as ``DIR/<order>-grams.parquet``, and hand them on."""
     from ngscale.collisions.run import count_tables
     from ngscale.console import say
     from ngscale.ngram_files import NgramSource, write_parquet
 
     source = NgramSource.of(stream, cross_documents=counting.cross_documents)
-    for order, table in count_tables(stream, orders, counting).items():
+    tables = count_tables(stream, orders, counting)
+    for order, table in tables.items():
         path = directory / f"{order}-grams.parquet"
         write_parquet(table, path, source)
         say(f"n-grams: {path}")
+    return tables
 
 
 def _run_directory(inputs: dict[str, Any], policy: str) -> Path:

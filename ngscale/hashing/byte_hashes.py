@@ -14,14 +14,9 @@ from jaxtyping import UInt32
 
 from ngscale.errors import SpecError
 from ngscale.hashing.scheme import text_order_bytes
-from ngscale.spec import MAX_TABLE_ROWS
+from ngscale.spec import check_row_count
 
 _MASK64 = 2**64 - 1
-
-
-def _check_rows(table_rows: int) -> None:
-    if not 1 <= table_rows <= MAX_TABLE_ROWS:
-        raise SpecError(f"table rows must be 1..{MAX_TABLE_ROWS}, got {table_rows}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +44,7 @@ class Crc32:
 
     def check(self, *, vocab_size: int, table_rows: int, max_order: int) -> None:
         """Any ids below 2**32 and any order are exact."""
-        _check_rows(table_rows)
+        check_row_count(table_rows)
 
     def describe(self) -> dict[str, Any]:
         """The scheme."""
@@ -100,7 +95,7 @@ class Murmur3:
 
     def check(self, *, vocab_size: int, table_rows: int, max_order: int) -> None:
         """Any ids below 2**32 and any order are exact; the seed has 32 bits."""
-        _check_rows(table_rows)
+        check_row_count(table_rows)
         if not 0 <= self.seed < 2**32:
             raise SpecError(f"murmur3: the seed has 32 bits, got {self.seed}")
 
@@ -146,7 +141,7 @@ class Ideal:
 
     def check(self, *, vocab_size: int, table_rows: int, max_order: int) -> None:
         """Any ids below 2**32 and any order are exact; the key has 64 bits."""
-        _check_rows(table_rows)
+        check_row_count(table_rows)
         if not 0 <= self.seed < 2**64:
             raise SpecError(f"ideal: the seed has 64 bits, got {self.seed}")
 

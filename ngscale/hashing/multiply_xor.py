@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt32
 
 from ngscale.errors import SpecError
-from ngscale.spec import MAX_TABLE_ROWS
+from ngscale.spec import check_row_count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +62,7 @@ class MultiplyXor:
             raise SpecError(
                 f"multiply-xor: multiplier {largest} times id {vocab_size - 1} overflows 63 bits"
             )
-        if not 1 <= table_rows <= MAX_TABLE_ROWS:
-            raise SpecError(f"table rows must be 1..{MAX_TABLE_ROWS}, got {table_rows}")
+        check_row_count(table_rows)
 
     def describe(self) -> dict[str, Any]:
         """The scheme and its multipliers."""
