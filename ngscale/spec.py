@@ -1,81 +1,256 @@
 """NgramSpec: which table row each n-gram is looked up in. Pure data, stdlib only."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ngscale.errors import SpecError
+from ngscale.policy import Policy
 
 Amplification = Literal["none", "sqrt_d", "layernorm"]
 """What is done to the input embedding before the first layer (arXiv:2601.21204, sec. 3.2.4)."""
+RowFamily = Literal[
+    "explicit", "longcat", "base_plus_2i", "consecutive_primes", "prime_pool", "single"
+]
+"""How the table sizes were chosen (D7); the constructors are in ``row_counts.py``."""
+WordScale = Literal["mean", "sqrt_mean", "sum_only", "none"]
+"""The factor of the word embedding beside E summed rows (D3): 1/(1+E), as theirs; 1/sqrt(1+E), as
+theirs; 1, and 1/(1+E) for the sum alone; no division at all."""
+Fusion = Literal["average", "concat", "sum", "gated", "added"]
+"""How the rows become one vector: projected and averaged with the word embedding, concatenated,
+projected and summed, gated by the hidden state, added as they are."""
 
 MAX_ORDER = 8
+MAX_SUBTABLES = 4096
+"""Far above any model (8 heads an order); a larger number in a config is a mistake."""
 MAX_TABLE_ROWS = 2**31 - 1
 """Row ids are int32 in every inference engine that publishes its kernel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NgramSpec:
-    """Hashed tables for n-grams of orders 2..N, K tables per order (LongCat polynomial).
+class PolynomialHash:
+    """``sum_s c_s V**s``, exactly or in wrapping integers (D8)."""
 
-    The n-gram ending at position p goes to row ``sum_s c_s * V**s mod rows`` of each of its
-    order's tables, s = 0..n-1, where ``c_s`` is the token s places back, or 0 where there is
-    none (start of a document, or beyond a boundary). Tables are numbered order-major,
-    ``i = (n-2)*K + k``. Source: arXiv:2601.21204 Eq. 2 and LongCat-Flash-Lite's
-    ``modeling_longcat_ngram.py``.
+    base: int
+    """V; normally ``vocab_size`` in config.json, kept apart from it."""
+    table_bases: tuple[int, ...] = ()
+    """A base for every table, where they differ (BLT); empty: all have ``base``."""
+    arithmetic: Literal["exact", "uint32", "int64"] = "exact"
+    """``uint32``, ``int64``: powers, products and sum wrap to that type (Marin, BLT)."""
+    oldest_first: bool = False
+    """Whether the oldest token, not the newest, has power 0 (BLT)."""
+
+    def __post_init__(self) -> None:
+        """Refuse bases that are none."""
+        for base in (self.base, *self.table_bases):
+            if base < 2:
+                raise SpecError(f"hash_base must be at least 2, got {base}")
+        if self.oldest_first and self.arithmetic == "exact":
+            raise SpecError("oldest_first is known in wrapping arithmetic only")
+
+    def base_of(self, table: int) -> int:
+        """V of table ``i``."""
+        return self.table_bases[table] if self.table_bases else self.base
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XorHash:
+    """``(c_0 m_0) xor (c_1 m_1) xor ...``, below 2**63 or in wrapping int32 (D8)."""
+
+    multipliers: tuple[int, ...]
+    """m_s for the token s places back."""
+    arithmetic: Literal["exact", "int32"] = "exact"
+
+    def __post_init__(self) -> None:
+        """Refuse even multipliers, which would lose the low bit of every product."""
+        for multiplier in self.multipliers:
+            if multiplier < 1 or multiplier % 2 == 0:
+                raise SpecError(f"multipliers must be odd, got {multiplier}")
+
+
+Hash = PolynomialHash | XorHash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NgramSpec:
+    """Hashed tables for n-grams: at position p table i reads row ``hash(c_0..c_(n-1)) mod rows_i``.
+
+    ``policy`` says what c_0..c_(n-1) are, ``hash`` what is done with them, ``table_orders`` how
+    many of them table i takes. Fields D1..D14 are the points on which implementations disagree
+    (docs/method.md).
     """
 
-    hash_base: int
-    """V: the base of the polynomial; normally ``vocab_size`` in config.json, kept apart from it."""
-    max_order: int
-    """N: the longest n-gram; orders are 2..N."""
-    num_subtables: int
-    """K: tables per order. They differ only in their number of rows."""
+    hash: Hash
+    vocab_size: int
+    """The ids that are hashed are below it."""
+    table_orders: tuple[int, ...]
+    """n of every table, normally order-major: ``order_major(N, K)``."""
     table_rows: tuple[int, ...]
-    """Rows of each table, which is also its modulus; (N-1)*K of them."""
-    boundary_token: int | None
-    """The id that closes its own segment (policy ``hf``), or None: nothing resets (``no_eos``)."""
+    """Rows of each table, which is also its modulus."""
+    policy: Policy
+    row_family: RowFamily = "explicit"
+    reserved_rows: Literal[0, 1] = 0
+    """A row behind the hashed ones, for positions without an n-gram (modded-nanogpt)."""
+    row_multiple: int = 1
+    """Stored rows are padded to a multiple of it (D10); the modulus is not."""
+    padded_together: bool = False
+    """Whether the tables are stored as one and padded once."""
+    compressed_vocab: int | None = None
+    """Ids after merging tokens of equal normal form, where the hash takes those (Engram)."""
+    row_width: int | None = None
+    """Columns of a table, where they are not ``hidden_size // E``."""
+    fusion: Fusion = "average"
+    word_scale: WordScale = "mean"
+    layers: tuple[int, ...] = ()
+    """Indices of the layers that read the rows (0-based); empty: the input embedding."""
     amplification: Amplification = "none"
-    """Applied to the fused embedding, before the first layer."""
+    """Applied to the fused input embedding, before the first layer."""
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself and what could overflow."""
-        if not 2 <= self.max_order <= MAX_ORDER:
-            raise SpecError(f"max_order must be 2..{MAX_ORDER}, got {self.max_order}")
-        if self.num_subtables < 1:
-            raise SpecError(f"num_subtables must be at least 1, got {self.num_subtables}")
-        if self.hash_base < 2:
-            raise SpecError(f"hash_base must be at least 2, got {self.hash_base}")
-        if len(self.table_rows) != self.num_tables:
+        if not self.table_orders or len(self.table_rows) != len(self.table_orders):
             raise SpecError(
-                f"table_rows: orders 2..{self.max_order} with {self.num_subtables} tables each "
-                f"need {self.num_tables} sizes, got {len(self.table_rows)}"
+                f"table_rows: {len(self.table_orders)} tables need {len(self.table_orders)} sizes, "
+                f"got {len(self.table_rows)}"
             )
-        if self.boundary_token is not None and self.boundary_token < 0:
-            raise SpecError(f"boundary_token must not be negative, got {self.boundary_token}")
-        if self.amplification not in get_args(Amplification):
-            known = ", ".join(get_args(Amplification))
-            raise SpecError(f"amplification must be one of {known}, got {self.amplification!r}")
+        for order in self.table_orders:
+            if not 2 <= order <= MAX_ORDER:
+                raise SpecError(f"max_order must be 2..{MAX_ORDER}, got {order}")
+        if self.vocab_size < 2:
+            raise SpecError(f"vocab_size must be at least 2, got {self.vocab_size}")
+        if self.row_multiple < 1:
+            raise SpecError(f"row_multiple must be at least 1, got {self.row_multiple}")
+        for field, kind in _WORDS.items():
+            if (value := getattr(self, field)) not in get_args(kind):
+                known = ", ".join(get_args(kind))
+                raise SpecError(f"{field} must be one of {known}, got {value!r}")
+        for token in (*self.policy.boundary_tokens, self.policy.fill or 0):
+            if token >= self.vocab_size:
+                raise SpecError(f"token {token} of the policy is not below {self.vocab_size}")
+        has_reserved = self.num_tables == 1 and self.reserved_rows == 1
+        if self.policy.start.startswith("reserved_row") and not has_reserved:
+            raise SpecError(f"start {self.policy.start} needs one table with reserved_rows 1")
+        self._check_arithmetic()
+
+    def _check_arithmetic(self) -> None:
+        if isinstance(self.hash, PolynomialHash):
+            if self.hash.table_bases and len(self.hash.table_bases) != self.num_tables:
+                raise SpecError(
+                    f"table_bases: {self.num_tables} tables need as many bases, "
+                    f"got {len(self.hash.table_bases)}"
+                )
+            for rows in self.table_rows:
+                if self.hash.arithmetic == "exact":
+                    check_rows(rows, hash_base=self.vocab_size, max_order=self.max_order)
+                else:
+                    check_row_count(rows)
+            return
         for rows in self.table_rows:
-            check_rows(rows, hash_base=self.hash_base, max_order=self.max_order)
+            check_row_count(rows)
+        if self.max_order > len(self.hash.multipliers):
+            raise SpecError(
+                f"multipliers: order {self.max_order} needs {self.max_order}, "
+                f"got {len(self.hash.multipliers)}"
+            )
+        largest = max(self.hash.multipliers[: self.max_order])
+        if self.hash.arithmetic == "exact" and (self.vocab_size - 1) * largest >= 2**63:
+            raise SpecError(
+                f"multiplier {largest} times id {self.vocab_size - 1} overflows 63 bits"
+            )
 
     @property
     def num_tables(self) -> int:
-        """E = (N-1)*K."""
-        return (self.max_order - 1) * self.num_subtables
+        """E."""
+        return len(self.table_orders)
 
     @property
-    def orders(self) -> range:
-        """2..N."""
-        return range(2, self.max_order + 1)
+    def max_order(self) -> int:
+        """N, the longest n-gram."""
+        return max(self.table_orders)
 
     @property
-    def policy(self) -> str:
-        """``hf`` (a boundary token closes its segment) or ``no_eos`` (nothing resets)."""
-        return "no_eos" if self.boundary_token is None else "hf"
+    def orders(self) -> tuple[int, ...]:
+        """The orders that have a table, ascending."""
+        return tuple(sorted(set(self.table_orders)))
 
-    def order_of(self, table: int) -> int:
-        """The n-gram order that table ``i`` serves."""
-        return table // self.num_subtables + 2
+    @property
+    def num_subtables(self) -> int | None:
+        """K, tables per order; None where the tables are not K per order 2..N, order-major."""
+        subtables, rest = divmod(self.num_tables, self.max_order - 1)
+        if rest or self.table_orders != order_major(self.max_order, subtables):
+            return None
+        return subtables
+
+    @property
+    def hash_base(self) -> int | None:
+        """V of a polynomial with one base for all tables, in exact integers; else None.
+
+        Resonances and the joint certificate are theorems about such a polynomial only.
+        """
+        if isinstance(self.hash, XorHash) or self.hash.table_bases or self.hash.oldest_first:
+            return None
+        return self.hash.base if self.hash.arithmetic == "exact" else None
+
+    def tables_of(self, order: int) -> tuple[int, ...]:
+        """The tables that serve an order."""
+        return tuple(i for i, n in enumerate(self.table_orders) if n == order)
+
+    @property
+    def physical_rows(self) -> int:
+        """Rows stored in all tables, reserved and padding rows included."""
+        sizes = [rows + self.reserved_rows for rows in self.table_rows]
+        if self.padded_together:
+            sizes = [sum(sizes)]
+        return sum(math.ceil(size / self.row_multiple) * self.row_multiple for size in sizes)
+
+
+_WORDS = {
+    "row_family": RowFamily,
+    "fusion": Fusion,
+    "word_scale": WordScale,
+    "amplification": Amplification,
+}
+
+
+def order_major(max_order: int, num_subtables: int) -> tuple[int, ...]:
+    """Orders of (N-1)*K tables, table ``i = (n-2)*K + k``.
+
+    Raises:
+        SpecError: an order out of range, or no table at all.
+    """
+    if not 2 <= max_order <= MAX_ORDER:
+        raise SpecError(f"max_order must be 2..{MAX_ORDER}, got {max_order}")
+    if not 1 <= num_subtables <= MAX_SUBTABLES:
+        raise SpecError(f"num_subtables must be 1..{MAX_SUBTABLES}, got {num_subtables}")
+    return tuple(n for n in range(2, max_order + 1) for _ in range(num_subtables))
+
+
+def longcat_spec(
+    *,
+    vocab_size: int,
+    max_order: int,
+    num_subtables: int,
+    table_rows: tuple[int, ...],
+    policy: Policy,
+    row_family: RowFamily = "explicit",
+    amplification: Amplification = "none",
+) -> NgramSpec:
+    """LongCat's tables: the polynomial in base ``vocab_size``, K tables for each order 2..N.
+
+    Source: arXiv:2601.21204 Eq. 2 and LongCat-Flash-Lite's ``modeling_longcat_ngram.py``.
+
+    Raises:
+        SpecError: the numbers contradict each other, or the arithmetic could overflow.
+    """
+    return NgramSpec(
+        hash=PolynomialHash(base=vocab_size),
+        vocab_size=vocab_size,
+        table_orders=order_major(max_order, num_subtables),
+        table_rows=table_rows,
+        policy=policy,
+        row_family=row_family,
+        amplification=amplification,
+    )
 
 
 def check_row_count(rows: int) -> None:
@@ -101,13 +276,3 @@ def check_rows(rows: int, *, hash_base: int, max_order: int) -> None:
         raise SpecError(
             f"table rows {rows} with hash base {hash_base} overflow 64 bits at order {max_order}"
         )
-
-
-def longcat_rows(ratio: float, vocab_size: int, num_tables: int) -> tuple[int, ...]:
-    """``int(ratio*V + 2i + 1)``: the table sizes of the released LongCat code.
-
-    The float arithmetic is part of the format: a fractional ratio gives the same sizes as
-    ``modeling_longcat_ngram.py`` only when it is evaluated in this order.
-    """
-    size = ratio * vocab_size
-    return tuple(int(size + 2 * i + 1) for i in range(num_tables))

@@ -3,7 +3,13 @@
 from hypothesis import strategies as st
 
 from ngscale.model_spec import DecoderModel, Design
-from ngscale.spec import NgramSpec
+from ngscale.policy import Policy, mode_policy
+from ngscale.spec import longcat_spec
+
+
+def policy_of(boundary: int | None) -> Policy:
+    """HF's policy, or none of its resets."""
+    return mode_policy("no_eos" if boundary is None else "hf", boundary)
 
 
 @st.composite
@@ -28,12 +34,12 @@ def decoder_designs(draw: st.DrawFn) -> Design:
     max_order, num_subtables = draw(st.integers(2, 4)), draw(st.integers(1, 4))
     rows = st.integers(1, 10**6)
     num_tables = (max_order - 1) * num_subtables
-    spec = NgramSpec(
-        hash_base=model.vocab_size,
+    spec = longcat_spec(
+        vocab_size=model.vocab_size,
         max_order=max_order,
         num_subtables=num_subtables,
         table_rows=tuple(draw(st.lists(rows, min_size=num_tables, max_size=num_tables))),
-        boundary_token=draw(st.none() | st.integers(0, 5000)),
+        policy=policy_of(draw(st.none() | st.integers(0, model.vocab_size - 1))),
         amplification=draw(st.sampled_from(["none", "sqrt_d", "layernorm"])),
     )
     return Design(model=model, ngram=spec)

@@ -17,8 +17,8 @@ from ngscale.model_spec import (
     decoder_config,
     read_design,
 )
-from ngscale.spec import NgramSpec
-from tests.designs import decoder_designs
+from ngscale.spec import PolynomialHash, longcat_spec
+from tests.designs import decoder_designs, policy_of
 
 LITE_CONFIG: dict[str, Any] = json.loads(presets.resolve("longcat-flash-lite").read_text())
 DECODER_CONFIG: dict[str, Any] = {
@@ -60,8 +60,13 @@ def test_a_decoder_design_survives_its_config(
 def test_ratio_gives_the_released_table_sizes(tmp_path: Path) -> None:
     """``int(ratio * vocab_size + 2i + 1)``: modeling_longcat_ngram.py."""
     design = read_design(write(tmp_path, DECODER_CONFIG))
-    assert design.ngram == NgramSpec(
-        hash_base=100, max_order=3, num_subtables=1, table_rows=(251, 253), boundary_token=0
+    assert design.ngram == longcat_spec(
+        vocab_size=100,
+        max_order=3,
+        num_subtables=1,
+        table_rows=(251, 253),
+        row_family="longcat",
+        policy=policy_of(0),
     )
 
 
@@ -92,7 +97,7 @@ def test_extension_sizes_policy_and_amplification_are_read(tmp_path: Path) -> No
     spec = read_design(write(tmp_path, config | {"ngscale": extension})).ngram
     assert spec is not None
     assert spec.table_rows == (7, 9)
-    assert spec.boundary_token is None
+    assert not spec.policy.boundary_tokens
     assert spec.amplification == "sqrt_d"
 
 
@@ -109,13 +114,13 @@ def test_a_vocabulary_apart_from_the_hash_base_is_not_written() -> None:
             num_experts=2,
             num_experts_per_tok=1,
         ),
-        ngram=NgramSpec(
-            hash_base=100, max_order=2, num_subtables=1, table_rows=(9,), boundary_token=0
+        ngram=longcat_spec(
+            vocab_size=100, max_order=2, num_subtables=1, table_rows=(9,), policy=policy_of(0)
         ),
     )
     assert design.ngram is not None
-    other = replace(design, ngram=replace(design.ngram, hash_base=99))
-    with pytest.raises(SpecError, match="hash_base 99 is not vocab_size 100"):
+    other = replace(design, ngram=replace(design.ngram, hash=PolynomialHash(base=99)))
+    with pytest.raises(SpecError, match="hash base 99"):
         decoder_config(other)
 
 
@@ -159,7 +164,7 @@ def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
     [
         ({"model_type": "gpt2", "architectures": []}, 'model_type: "gpt2"'),
         ({"model_type": None, "architectures": "Longcat"}, 'architectures: must be a list, got "L'),
-        ({"model_type": ["x"], "architectures": [[]]}, 'model_type: ["x"]'),
+        ({"model_type": ["x"], "architectures": [[]]}, 'model_type: must be a string, got ["x"]'),
         ({"hidden_size": "3072"}, 'hidden_size: must be a whole number, got "3072"'),
         ({"hidden_size": 3072.0}, "hidden_size: must be a whole number, got 3072.0"),
         ({"hidden_size": True}, "hidden_size: must be a whole number, got true"),
@@ -185,9 +190,9 @@ def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
         ({"eos_token_id": [2, 3]}, "eos_token_id: must be a whole number, got [2, 3]"),
         ({"ngscale": []}, "ngscale: must be an object"),
         ({"ngscale": {"rows": []}}, "ngscale.rows: is not known; known: amplification, policy"),
-        ({"ngscale": {"table_rows": [1, 2.5]}}, "ngscale.table_rows: must be a list of whole"),
+        ({"ngscale": {"table_rows": [1, 2.5]}}, "ngscale.table_rows: must be a whole number, got 2.5"),
         ({"ngscale": {"table_rows": [1, 2]}}, "need 12 sizes, got 2"),
-        ({"ngscale": {"policy": "vllm"}}, 'ngscale.policy: must be "hf" or "no_eos"'),
+        ({"ngscale": {"policy": "vllm"}}, "ngscale.policy: must be an object or hf"),
         ({"ngscale": {"amplification": "x2"}}, "amplification must be one of none, sqrt_d"),
     ],
 )

@@ -20,8 +20,9 @@ from ngscale.params import (
     parameter_groups,
     total_parameters,
 )
-from ngscale.spec import NgramSpec, longcat_rows
-from tests.designs import decoder_designs
+from ngscale.row_counts import longcat_rows
+from ngscale.spec import longcat_spec
+from tests.designs import decoder_designs, policy_of
 
 LITE = read_design(presets.resolve("longcat-flash-lite"))
 LITE_SPARSE = read_design(presets.resolve("longcat-flash-lite-sparse"))
@@ -174,12 +175,12 @@ def test_published_layouts_give_their_table_parameters(
     Only the tables are those of the named model here, the backbone is not.
     """
     num_tables = (order - 1) * 4
-    spec = NgramSpec(
-        hash_base=vocab,
+    spec = longcat_spec(
+        vocab_size=vocab,
         max_order=order,
         num_subtables=4,
         table_rows=longcat_rows(ratio, vocab, num_tables),
-        boundary_token=2,
+        policy=policy_of(2),
     )
     design = Design(model=replace(LITE.model, vocab_size=vocab, hidden_size=hidden), ngram=spec)
     assert spec.table_rows[0] == first_modulus
@@ -196,12 +197,12 @@ def test_orders_and_subtables_leave_table_parameters_unchanged(
     the +2i of the sizes: below 1e-5 relative.
     """
     num_tables = (order - 1) * num_subtables
-    spec = NgramSpec(
-        hash_base=131_072,
+    spec = longcat_spec(
+        vocab_size=131_072,
         max_order=order,
         num_subtables=num_subtables,
         table_rows=longcat_rows(78, 131_072, num_tables),
-        boundary_token=2,
+        policy=policy_of(2),
     )
     tables = parameter_groups(replace(LITE, ngram=spec))["ngram_tables"]
     assert tables == pytest.approx(31_406_985_216, rel=1e-5)
@@ -258,12 +259,12 @@ DECODER = DecoderModel(
     num_experts=5,
     num_experts_per_tok=2,
 )
-DECODER_SPEC = NgramSpec(
-    hash_base=512,
+DECODER_SPEC = longcat_spec(
+    vocab_size=512,
     max_order=3,
     num_subtables=2,
     table_rows=(1001, 1003, 1005, 1007),
-    boundary_token=0,
+    policy=policy_of(0),
     amplification="layernorm",
 )
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from ngscale import presets
+from ngscale.config_reader import read_config
 from ngscale.errors import InputError
-from ngscale.model_spec import LongcatModel, read_config, read_design
+from ngscale.model_spec import LongcatModel, read_design
 
 
 def test_every_preset_is_a_design_with_a_source() -> None:

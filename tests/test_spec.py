@@ -1,23 +1,26 @@
 import pytest
 
 from ngscale.errors import SpecError
-from ngscale.spec import NgramSpec, check_rows, longcat_rows
+from ngscale.policy import Policy
+from ngscale.row_counts import longcat_rows
+from ngscale.spec import NgramSpec, check_rows, longcat_spec
+from tests.designs import policy_of
 
 
 def spec(**changes: object) -> NgramSpec:
     fields: dict[str, object] = {
-        "hash_base": 100,
+        "vocab_size": 100,
         "max_order": 3,
         "num_subtables": 2,
         "table_rows": (11, 13, 17, 19),
-        "boundary_token": 2,
+        "policy": policy_of(2),
     }
-    return NgramSpec(**{**fields, **changes})  # type: ignore[arg-type]
+    return longcat_spec(**{**fields, **changes})  # type: ignore[arg-type]
 
 
 def test_tables_are_numbered_order_major() -> None:
     """HASHING section 2: i = (order-2)*K + k."""
-    assert [spec().order_of(i) for i in range(4)] == [2, 2, 3, 3]
+    assert list(spec().table_orders) == [2, 2, 3, 3]
 
 
 def test_longcat_rows_are_those_of_flash_lite() -> None:
@@ -37,11 +40,11 @@ def test_longcat_rows_of_a_fractional_ratio_follow_float_arithmetic() -> None:
         ({"max_order": 1}, "max_order"),
         ({"max_order": 9}, "max_order"),
         ({"num_subtables": 0}, "num_subtables"),
-        ({"hash_base": 1}, "hash_base"),
+        ({"vocab_size": 1}, "hash_base"),
         ({"table_rows": (11, 13, 17)}, "table_rows"),
         ({"table_rows": (11, 13, 17, 0)}, "got 0"),
         ({"table_rows": (11, 13, 17, 2**31)}, str(2**31)),
-        ({"boundary_token": -1}, "boundary_token"),
+        ({"policy": Policy(boundary_tokens=(100,))}, "token 100"),
         ({"amplification": "loud"}, "amplification"),
     ],
 )

@@ -110,7 +110,7 @@ def _tables(design: Design) -> list[dict[str, int]]:
     return [
         {
             "index": table,
-            "order": spec.order_of(table),
+            "order": spec.table_orders[table],
             "rows": rows,
             "width": design.table_width,
             "parameters": rows * design.table_width,

@@ -30,6 +30,8 @@ def distance_to_multiple(rows: int, hash_base: int) -> int:
 def _near_multiples(spec: NgramSpec) -> str | None:
     """Principle 3 of arXiv:2601.21204 (sec. 3): bigram collisions spike near multiples."""
     V = spec.hash_base
+    if V is None:
+        return None
     distances = {rows: distance_to_multiple(rows, V) for rows in spec.table_rows}
     near = {rows: away for rows, away in distances.items() if away < _NEAR_MULTIPLE_FRAC * V}
     if not near:

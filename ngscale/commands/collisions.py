@@ -278,6 +278,8 @@ def _spec(target: str, vocab_size: int) -> "NgramSpec":
     spec = read_design(resolve(target)).ngram
     if spec is None:
         raise UsageError(f"{target}: this design has no n-gram tables")
+    if spec.hash_base is None:
+        raise UsageError(f"{target}: is no polynomial in one base; use --scheme and --table-rows")
     if vocab_size > spec.hash_base:
         raise UsageError(
             f"{target} hashes in base {spec.hash_base:,}, the tokenizer has {vocab_size:,} "
@@ -288,8 +290,8 @@ def _spec(target: str, vocab_size: int) -> "NgramSpec":
 
 def _own_sizes(spec: "NgramSpec") -> dict[int, list[int]]:
     sizes: dict[int, list[int]] = {order: [] for order in spec.orders}
-    for table, rows in enumerate(spec.table_rows):
-        sizes[spec.order_of(table)].append(rows)
+    for order, rows in zip(spec.table_orders, spec.table_rows, strict=True):
+        sizes[order].append(rows)
     return sizes
 
 

@@ -7,49 +7,10 @@ from typing import Any, Self
 import numpy as np
 from jaxtyping import Int64, UInt32, UInt64
 
-from ngscale.spec import NgramSpec, check_rows
+from ngscale.spec import check_rows
 
 _LANE_IDS = 2**24
 """Ids below it keep the float64 quotient of ``kernels/polynomial.block_rows`` exact."""
-
-
-def row_ids_exact(tokens: Sequence[int], spec: NgramSpec) -> list[list[int]]:
-    """The definition: row in every table at every position, in Python integers.
-
-    ``id_i(p) = sum_{s < order(i)} c_s V**s mod rows_i``; ``c_s`` is the token s places back, or 0
-    before the segment's start. A boundary token closes its own segment: it still sees its
-    look-back, what follows does not see past it.
-    """
-    ids: list[list[int]] = []
-    segment_start = 0
-    for p, token in enumerate(tokens):
-        row = []
-        for i, rows in enumerate(spec.table_rows):
-            reach = min(spec.order_of(i), p - segment_start + 1)
-            row.append(sum(tokens[p - s] * spec.hash_base**s for s in range(reach)) % rows)
-        ids.append(row)
-        if token == spec.boundary_token:
-            segment_start = p + 1
-    return ids
-
-
-def row_ids(tokens: UInt32[np.ndarray, " T"], spec: NgramSpec) -> Int64[np.ndarray, "T E"]:
-    """The Numba twin of ``row_ids_exact``; ids must be below ``spec.hash_base``."""
-    from ngscale.kernels.polynomial import stream_rows
-
-    table_weights = np.zeros((spec.num_tables, spec.max_order), dtype=np.uint64)
-    for i, rows in enumerate(spec.table_rows):
-        table_weights[i] = weights(spec.hash_base, rows, spec.max_order)
-    out = np.empty((len(tokens), spec.num_tables), dtype=np.int64)
-    stream_rows(
-        tokens,
-        table_weights,
-        np.array(spec.table_rows, dtype=np.uint64),
-        np.array([spec.order_of(i) for i in range(spec.num_tables)], dtype=np.int64),
-        np.int64(-1 if spec.boundary_token is None else spec.boundary_token),
-        out,
-    )
-    return out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,4 +1,4 @@
-"""Scheme names on the command line -> schemes."""
+"""Hashes of a spec, and scheme names on the command line -> schemes."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,24 @@ from ngscale.hashing.byte_hashes import Crc32, Ideal, Murmur3
 from ngscale.hashing.longcat import Polynomial
 from ngscale.hashing.multiply_xor import MultiplyXor
 from ngscale.hashing.scheme import Scheme
+from ngscale.hashing.wrapping import WrappingPolynomial
+from ngscale.spec import Hash, XorHash
 
 SCHEMES = ("longcat", "multiply-xor", "crc32", "murmur3", "ideal")
+
+
+def gram_scheme(ngram_hash: Hash, table: int = 0) -> Scheme:
+    """How a spec's hash turns complete n-grams into rows of its table ``i``."""
+    if isinstance(ngram_hash, XorHash):
+        wrapping = ngram_hash.arithmetic == "int32"
+        return MultiplyXor(multipliers=ngram_hash.multipliers, wrapping=wrapping)
+    base = ngram_hash.base_of(table)
+    if ngram_hash.arithmetic == "exact" and not ngram_hash.oldest_first:
+        return Polynomial(base=base)
+    assert ngram_hash.arithmetic != "exact"  # refused by the spec
+    return WrappingPolynomial(
+        base=base, width=ngram_hash.arithmetic, oldest_first=ngram_hash.oldest_first
+    )
 
 
 def make_scheme(

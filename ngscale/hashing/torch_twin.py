@@ -22,8 +22,8 @@ def hash_constants(spec: NgramSpec, device: torch.device | None = None) -> HashC
     """The constants of ``spec``, on ``device``."""
     powers = [
         [
-            pow(spec.hash_base, s, rows) if s < spec.order_of(i) else 0
-            for i, rows in enumerate(spec.table_rows)
+            pow(spec.vocab_size, s, rows) if s < order else 0
+            for rows, order in zip(spec.table_rows, spec.table_orders, strict=True)
         ]
         for s in range(spec.max_order)
     ]
@@ -57,8 +57,8 @@ def ngram_row_ids(
     for s in range(1, spec.max_order):  # N-1 steps, whatever the length
         back = _shift(context, s)
         # A boundary closes its own segment: it is out of reach for all that follows.
-        if spec.boundary_token is not None:
-            in_segment = in_segment & (back != spec.boundary_token)
+        for boundary in spec.policy.boundary_tokens:
+            in_segment = in_segment & (back != boundary)
         back = back.masked_fill(~in_segment, 0)
         ids = ids + (back.unsqueeze(-1) * powers[s]) % rows
     return (ids % rows)[:, num_past:]

@@ -24,6 +24,47 @@ def multiply_xor_rows(grams, multipliers, modulus, out):
 
 
 @njit(cache=True, nogil=True)
+def int32_xor_rows(grams, multipliers, modulus, out):
+    """multipliers: uint32 [order]; products wrap to int32, the residue is not negative."""
+    order, num_grams = grams.shape
+    wide = np.int64(modulus)
+    for g in range(num_grams):
+        mixed = _U32(0)
+        for s in range(order):
+            mixed = _U32(mixed ^ _U32(grams[s, g] * multipliers[s]))
+        out[g] = _signed_residue(np.int64(np.int32(mixed)), wide)
+
+
+@njit(cache=True, nogil=True)
+def uint32_polynomial_rows(grams, weights, modulus, out):
+    """weights: uint32 [order], one per place; modulus: uint32; products and sum wrap."""
+    order, num_grams = grams.shape
+    for g in range(num_grams):
+        total = _U32(0)
+        for s in range(order):
+            total = _U32(total + _U32(grams[s, g] * weights[s]))
+        out[g] = total % modulus
+
+
+@njit(cache=True, nogil=True)
+def int64_polynomial_rows(grams, weights, modulus, out):
+    """weights: int64 [order], one per place; modulus: int64; products and sum wrap."""
+    order, num_grams = grams.shape
+    for g in range(num_grams):
+        total = np.int64(0)
+        for s in range(order):
+            total += np.int64(grams[s, g]) * weights[s]
+        out[g] = _signed_residue(total, modulus)
+
+
+@njit(cache=True, nogil=True)
+def _signed_residue(value, modulus):
+    """The residue in [0, modulus) of an int64 of either sign."""
+    rest = value % modulus
+    return rest + modulus if rest < 0 else rest
+
+
+@njit(cache=True, nogil=True)
 def crc32_rows(grams, table, modulus, out):
     """table: uint32 [256], the byte table of the reflected polynomial 0xEDB88320."""
     order, num_grams = grams.shape

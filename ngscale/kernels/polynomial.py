@@ -62,21 +62,3 @@ def block_rows(columns, weights, slopes, modulus, start, out):
             quotient += np.float64(columns[s][g]) * slopes[s]
         rest = np.uint32(total - np.int64(np.int32(quotient)) * wide)
         out[i] = min(rest, np.uint32(np.int64(rest) - wide))
-
-
-@njit(cache=True, nogil=True)
-def stream_rows(tokens, weights, moduli, orders, boundary, out):
-    """Rows at every position of one token sequence, LongCat's start-of-sequence and boundary rule.
-
-    tokens: uint32 [T]; weights: uint64 [E, N], V**s mod modulus of table i; moduli: uint64 [E];
-    orders: int64 [E]; boundary: int64, -1 for none; out: int64 [T, E].
-    """
-    segment_start = 0
-    for p in range(len(tokens)):
-        for i in range(len(moduli)):
-            total = np.uint64(0)
-            for s in range(min(orders[i], p - segment_start + 1)):
-                total += np.uint64(tokens[p - s]) * weights[i, s]
-            out[p, i] = total % moduli[i]
-        if np.int64(tokens[p]) == boundary:
-            segment_start = p + 1

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from ngscale.config_reader import ConfigReader, read_config
 from ngscale.console import say
 from ngscale.errors import (
     InputError,
@@ -27,7 +28,8 @@ from ngscale.errors import (
     UsageError,
 )
 from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
-from ngscale.model_spec import DECODER_MODEL_TYPE, ConfigReader, Design, read_config
+from ngscale.model_spec import Design
+from ngscale.ngram_config import DECODER_MODEL_TYPE
 from ngscale.probe.structure import Structure, find_structure
 from ngscale.spec import Amplification
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from ngscale.errors import SpecError
 from ngscale.model_spec import DecoderModel, Design
 from ngscale.params import active_parameters, parameter_equivalent_moe
-from ngscale.spec import NgramSpec
+from ngscale.policy import mode_policy
+from ngscale.spec import longcat_spec
 
 DEFAULT_TOKENIZER = "bpe-4096"
 
@@ -21,15 +22,15 @@ DEFAULT_DESIGN = Design(
         num_experts=16,
         num_experts_per_tok=2,
     ),
-    ngram=NgramSpec(
-        hash_base=4096,
+    ngram=longcat_spec(
+        vocab_size=4096,
         max_order=3,
         num_subtables=2,
         # 4.28 to 4.35 times V0. Odd, so coprime with V0 = 2**12; the shortest vector of each
         # bigram lattice (x*V0 + y = 0 mod rows) is at least sqrt(rows) long, so no resonance; and
         # the two bigram sizes are coprime, so no two bigrams share both rows.
         table_rows=(17_703, 17_575, 17_535, 17_799),
-        boundary_token=0,
+        policy=mode_policy("hf", 0),
     ),
 )
 """5.10M parameters, 44.6% of them in tables and projections; 0.94M active."""

@@ -105,7 +105,7 @@ def make_blocks(request: Request) -> Blocks:
             f"the corpus has {request.stream.vocab_size} ids, the design's vocab_size is "
             f"{model.vocab_size}; use the design's own --tokenizer"
         )
-    separator = 0 if spec.boundary_token is None else spec.boundary_token
+    separator = spec.policy.boundary_tokens[0] if spec.policy.boundary_tokens else 0
     if separator >= model.vocab_size:
         raise InputError(f"eos_token_id {separator} is not below vocab_size {model.vocab_size}")
     return cut_blocks(

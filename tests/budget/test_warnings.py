@@ -7,7 +7,9 @@ import pytest
 from ngscale import presets
 from ngscale.budget.warnings import distance_to_multiple, warnings
 from ngscale.model_spec import DecoderModel, Design, read_design
-from ngscale.spec import NgramSpec, longcat_rows
+from ngscale.row_counts import longcat_rows
+from ngscale.spec import NgramSpec, longcat_spec
+from tests.designs import policy_of
 
 LITE = read_design(presets.resolve("longcat-flash-lite"))
 SMALL = Design(
@@ -22,12 +24,12 @@ SMALL = Design(
         num_experts=32,
         num_experts_per_tok=2,
     ),
-    ngram=NgramSpec(
-        hash_base=10_000,
+    ngram=longcat_spec(
+        vocab_size=10_000,
         max_order=3,
         num_subtables=2,
         table_rows=(14_321, 14_323, 14_325, 14_327),
-        boundary_token=0,
+        policy=policy_of(0),
     ),
 )
 

@@ -1,40 +1,15 @@
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngscale.hashing.longcat import gram_row_ids, row_ids, row_ids_exact
-from ngscale.spec import NgramSpec, longcat_rows
+from ngscale.hashing.definition import row_ids_exact
+from ngscale.hashing.longcat import gram_row_ids
+from ngscale.hashing.stream import row_ids
+from ngscale.spec import NgramSpec, longcat_spec
+from tests.designs import policy_of
 from tests.reference import polynomial_row, stream_rows
-
-GOLDEN: list[dict[str, Any]] = json.loads(
-    (Path(__file__).parent.parent / "golden" / "longcat_vectors.json").read_text()
-)["vectors"]
-
-
-def vector_spec(vector: dict[str, Any]) -> NgramSpec:
-    config = vector["config"]
-    num_tables = (config["n"] - 1) * config["k"]
-    return NgramSpec(
-        hash_base=config["vocab"],
-        max_order=config["n"],
-        num_subtables=config["k"],
-        table_rows=longcat_rows(config["ratio"], config["vocab"], num_tables),
-        boundary_token=config["eos"] if vector["scheme"] == "longcat/hf" else None,
-    )
-
-
-@pytest.mark.parametrize("vector", GOLDEN, ids=lambda v: f"{v['scheme']}-{v['config']['model']}")
-def test_published_vectors_are_reproduced(vector: dict[str, Any]) -> None:
-    """Row ids computed by the implementation named in each vector's ``checked_against``."""
-    spec = vector_spec(vector)
-    assert list(spec.table_rows) == vector["table_sizes"]
-    assert row_ids_exact(vector["tokens"], spec) == vector["ids"]
-    assert row_ids(np.array(vector["tokens"], dtype=np.uint32), spec).tolist() == vector["ids"]
 
 
 @st.composite
@@ -52,12 +27,12 @@ def specs_and_tokens(draw: st.DrawFn) -> tuple[NgramSpec, list[int]]:
     boundary = draw(st.one_of(st.none(), st.sampled_from([0, base - 1, min(2, base - 1)])))
     special = [0, base - 1] if boundary is None else [0, base - 1, boundary]
     token = st.one_of(st.sampled_from(special), st.integers(0, base - 1))
-    spec = NgramSpec(
-        hash_base=base,
+    spec = longcat_spec(
+        vocab_size=base,
         max_order=max_order,
         num_subtables=num_subtables,
         table_rows=tuple(rows),
-        boundary_token=boundary,
+        policy=policy_of(boundary),
     )
     return spec, draw(st.lists(token, min_size=1, max_size=30))
 
@@ -65,8 +40,8 @@ def specs_and_tokens(draw: st.DrawFn) -> tuple[NgramSpec, list[int]]:
 @given(specs_and_tokens())
 def test_definition_and_numba_twin_match_plain_python(case: tuple[NgramSpec, list[int]]) -> None:
     spec, tokens = case
-    orders = [spec.order_of(i) for i in range(spec.num_tables)]
-    plain = stream_rows(tokens, spec.hash_base, spec.table_rows, orders, spec.boundary_token)
+    boundary = next(iter(spec.policy.boundary_tokens), None)
+    plain = stream_rows(tokens, spec.vocab_size, spec.table_rows, spec.table_orders, boundary)
     assert row_ids_exact(tokens, spec) == plain
     assert row_ids(np.array(tokens, dtype=np.uint32), spec).tolist() == plain
 

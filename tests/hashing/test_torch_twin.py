@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ngscale.hashing.torch_twin import hash_constants, ngram_row_ids
-from ngscale.spec import NgramSpec, longcat_rows
+from ngscale.row_counts import longcat_rows
+from ngscale.spec import NgramSpec, longcat_spec
+from tests.designs import policy_of
 
 
 def naive_row_ids(
@@ -46,19 +48,19 @@ def cases(draw: st.DrawFn) -> tuple[NgramSpec, list[list[int]]]:
     ids = st.one_of(st.sampled_from(edge_ids), st.integers(0, base - 1))
     length = draw(st.integers(1, 24))
     batch = draw(st.lists(st.lists(ids, min_size=length, max_size=length), min_size=1, max_size=3))
-    spec = NgramSpec(
-        hash_base=base,
+    spec = longcat_spec(
+        vocab_size=base,
         max_order=max_order,
         num_subtables=num_subtables,
         table_rows=tuple(rows),
-        boundary_token=boundary,
+        policy=policy_of(boundary),
     )
     return spec, batch
 
 
 def expected(spec: NgramSpec, tokens: Sequence[int]) -> list[list[int]]:
-    orders = [n for n in range(2, spec.max_order + 1) for _ in range(spec.num_subtables)]
-    return naive_row_ids(tokens, spec.hash_base, orders, spec.table_rows, spec.boundary_token)
+    boundary = next(iter(spec.policy.boundary_tokens), None)
+    return naive_row_ids(tokens, spec.vocab_size, spec.table_orders, spec.table_rows, boundary)
 
 
 @settings(deadline=None)
@@ -84,20 +86,20 @@ def test_decoding_with_the_last_ids_equals_one_pass(
 def test_the_largest_products_do_not_overflow() -> None:
     """int64 holds one product of the largest id and the largest size check_rows lets through."""
     base, rows = 2**31 + 1, 2**31 - 1
-    spec = NgramSpec(
-        hash_base=base, max_order=2, num_subtables=1, table_rows=(rows,), boundary_token=None
+    spec = longcat_spec(
+        vocab_size=base, max_order=2, num_subtables=1, table_rows=(rows,), policy=policy_of(None)
     )
     tokens = [base - 1, base - 1, 0, base - 1]
     assert ngram_row_ids(torch.tensor([tokens]), spec).tolist() == [expected(spec, tokens)]
 
 
 def test_no_graph_break_and_the_same_rows_when_compiled() -> None:
-    spec = NgramSpec(
-        hash_base=37,
+    spec = longcat_spec(
+        vocab_size=37,
         max_order=3,
         num_subtables=2,
         table_rows=(149, 151, 153, 155),
-        boundary_token=2,
+        policy=policy_of(2),
     )
     tokens = torch.randint(0, 37, (3, 50), generator=torch.Generator().manual_seed(0))
     constants = hash_constants(spec)
@@ -182,11 +184,11 @@ def test_rows_equal_published_implementations(
     tokens: list[int],
     ids: list[list[int]],
 ) -> None:
-    spec = NgramSpec(
-        hash_base=base,
+    spec = longcat_spec(
+        vocab_size=base,
         max_order=order,
         num_subtables=k,
         table_rows=longcat_rows(ratio, base, (order - 1) * k),
-        boundary_token=boundary,
+        policy=policy_of(boundary),
     )
     assert ngram_row_ids(torch.tensor([tokens]), spec).tolist() == [ids]

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from ngscale.model_spec import DecoderModel, Design
-from ngscale.spec import Amplification, NgramSpec
+from ngscale.spec import Amplification, longcat_spec
+from tests.designs import policy_of
 
 MODEL = DecoderModel(
     vocab_size=64,
@@ -16,12 +17,12 @@ MODEL = DecoderModel(
     num_experts=4,
     num_experts_per_tok=2,
 )
-SPEC = NgramSpec(
-    hash_base=64,
+SPEC = longcat_spec(
+    vocab_size=64,
     max_order=3,
     num_subtables=2,
     table_rows=(157, 163, 167, 169),  # with the projections, exactly two experts per layer
-    boundary_token=0,
+    policy=policy_of(0),
 )
 DESIGN = Design(model=MODEL, ngram=SPEC)
 PLAIN = Design(model=MODEL, ngram=None)

@@ -13,7 +13,8 @@ from ngscale.model.decoder import Decoder
 from ngscale.model_spec import DecoderModel, Design
 from ngscale.probe.load import Checkpoint, load_checkpoint
 from ngscale.probe.norms import StreamNorms, measure
-from ngscale.spec import Amplification, NgramSpec
+from ngscale.spec import Amplification, longcat_spec
+from tests.designs import policy_of
 from tests.probe.models import VOCAB_SIZE, edit_config, save_random
 
 IDS = 3 + (np.arange(60).reshape(2, 30) * 7) % (VOCAB_SIZE - 3)  # 0 is padding, its row zero
@@ -97,12 +98,12 @@ def test_our_own_checkpoint_closes_and_tells_its_amplification(
         num_experts=4,
         num_experts_per_tok=2,
     )
-    ngram = NgramSpec(
-        hash_base=VOCAB_SIZE,
+    ngram = longcat_spec(
+        vocab_size=VOCAB_SIZE,
         max_order=3,
         num_subtables=2,
         table_rows=(101, 103, 107, 109),
-        boundary_token=2,
+        policy=policy_of(2),
         amplification=amplification,
     )
     design = Design(model=model, ngram=ngram)

@@ -1,0 +1,169 @@
+"""Typed look-ups in a Hugging Face config.json; every failure names the file and the key."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ngscale.errors import InputError
+
+_MAX_WHOLE = 2**31 - 1
+_MAX_NUMBER = 2.0**53
+
+
+class ConfigReader:
+    """Typed look-ups in one config.json; every failure names the file and the key."""
+
+    def __init__(self, values: Mapping[str, Any], source: str, prefix: str = "") -> None:
+        """Read ``values``; ``source`` is what error messages call the file, ``prefix`` goes before
+        their keys.
+        """
+        self.values = values
+        self.source = source
+        self.prefix = prefix
+
+    def fail(self, key: str, problem: str) -> InputError:
+        """The error for ``key``, ready to be raised."""
+        return InputError(f"{self.source}: {self.prefix}{key}: {problem}")
+
+    @property
+    def model_type(self) -> str | None:
+        """``model_type``, a string where there is one."""
+        value = self.values.get("model_type")
+        if value is not None and not isinstance(value, str):
+            raise self.fail("model_type", f"must be a string, got {json.dumps(value)}")
+        return value
+
+    @property
+    def architectures(self) -> list[Any]:
+        """``architectures``, a list that may be empty."""
+        value = self.values.get("architectures") or []
+        if not isinstance(value, list):
+            raise self.fail("architectures", f"must be a list, got {json.dumps(value)}")
+        return value
+
+    def unknown_family(self, known: Sequence[str]) -> InputError:
+        """The error for a model family that is not understood."""
+        return self.fail(
+            "model_type",
+            f"{json.dumps(self.model_type)} (architectures {json.dumps(self.architectures)}) is "
+            f"not understood; known: {', '.join(known)}",
+        )
+
+    def whole(
+        self,
+        key: str,
+        *,
+        minimum: int = 1,
+        maximum: int = _MAX_WHOLE,
+        default: int | None = None,
+        null: bool = False,
+    ) -> int:
+        """An integer in a range; ``default`` only where the key is absent (or null, if allowed)."""
+        if key not in self.values or (null and self.values[key] is None):
+            if default is None:
+                raise self.fail(key, "is missing; this model family needs it")
+            return default
+        return self._whole(key, self.values[key], minimum, maximum)
+
+    def wholes(
+        self,
+        key: str,
+        *,
+        minimum: int = 1,
+        maximum: int = _MAX_WHOLE,
+        default: tuple[int, ...] | None = None,
+    ) -> tuple[int, ...]:
+        """A list of integers in a range; ``default`` where the key is absent or null."""
+        value = self.values.get(key)
+        if value is None and default is not None:
+            return default
+        if value is None and key not in self.values:
+            raise self.fail(key, "is missing; this model family needs it")
+        if not isinstance(value, list) or (not value and default is None):
+            raise self.fail(key, f"must be a list of whole numbers, got {json.dumps(value)}")
+        return tuple(self._whole(key, entry, minimum, maximum) for entry in value)
+
+    def _whole(self, key: str, value: Any, minimum: int, maximum: int) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.fail(key, f"must be a whole number, got {json.dumps(value)}")
+        if not minimum <= value <= maximum:
+            raise self.fail(key, f"must be {minimum}..{maximum}, got {value}")
+        return value
+
+    def flag(self, key: str) -> bool:
+        """True or false; false where the key is absent or null."""
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise self.fail(key, f"must be true or false, got {json.dumps(value)}")
+        return bool(value)
+
+    def word(self, key: str, known: Sequence[str]) -> Any:
+        """One of some words; the first where the key is absent."""
+        value = self.values.get(key, known[0])
+        if value not in known:
+            raise self.fail(key, f"must be one of {', '.join(known)}, got {json.dumps(value)}")
+        return value
+
+    def object(self, key: str) -> "ConfigReader":
+        """The object under ``key``."""
+        value = self.values.get(key)
+        if not isinstance(value, dict):
+            raise self.fail(key, f"must be an object, got {json.dumps(value)}")
+        return ConfigReader(value, self.source, f"{self.prefix}{key}.")
+
+    def only(self, known: Sequence[str]) -> None:
+        """Refuse keys that are not ``known``."""
+        if unknown := sorted(set(self.values) - set(known)):
+            raise self.fail(unknown[0], f"is not known; known: {', '.join(sorted(known))}")
+
+    def number(self, key: str, *, default: float | None = None) -> float:
+        """A finite positive number; an int stays an int (the hash's arithmetic depends on it)."""
+        if key not in self.values and default is not None:
+            return default
+        value = self.values.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.fail(key, f"must be a number, got {json.dumps(value)}")
+        if not 0 < value <= _MAX_NUMBER:  # an int too large for a float, too
+            raise self.fail(key, f"must be positive and at most 2**53, got {value}")
+        return value
+
+    def one_of(self, keys: tuple[str, ...]) -> str | None:
+        """The one key of these aliases that is set; None where none is."""
+        found = [key for key in keys if self.values.get(key) is not None]
+        if any(self.values[key] != self.values[found[0]] for key in found):
+            raise self.fail(" and ".join(found), "disagree; keep one")
+        return found[0] if found else None
+
+
+def read_config(path: Path) -> ConfigReader:
+    """Parse a config.json strictly: no duplicate keys, no NaN, an object at the top.
+
+    Raises:
+        InputError: the file is missing, not JSON, or not an object.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text, so not a config.json") from error
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in values:
+                raise InputError(f"{path}: {key}: appears twice")
+            values[key] = value
+        return values
+
+    def refuse(constant: str) -> float:
+        raise InputError(f"{path}: {constant} is not a JSON number")
+
+    try:
+        values = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: holds no JSON object, so it is not a config.json")
+    return ConfigReader(values, str(path))

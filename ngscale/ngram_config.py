@@ -1,0 +1,451 @@
+"""The n-gram tables a Hugging Face config.json describes, family by family; and their JSON.
+
+What the HF keys of a family cannot say stands in an extension block, ``"ngscale": {...}``; a
+config of ``model_type`` "ngscale_ngram" is that block alone. Standard library only.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from ngscale.config_reader import ConfigReader, read_config
+from ngscale.errors import InputError, SpecError
+from ngscale.multipliers import engram_multipliers, qwen_multipliers
+from ngscale.policy import MODES, Policy, mode_policy
+from ngscale.row_counts import consecutive_primes, engram_rows, longcat_rows, qwen_rows
+from ngscale.spec import (
+    Hash,
+    NgramSpec,
+    PolynomialHash,
+    RowFamily,
+    XorHash,
+    longcat_spec,
+    order_major,
+)
+
+EXTENSION_KEY = "ngscale"
+NGRAM_MODEL_TYPE = "ngscale_ngram"
+
+_LONGCAT_KEYS = {
+    "ratio": ("ngram_vocab_size_ratio", "oe_vocab_size_ratio"),
+    "max_order": ("emb_neighbor_num", "oe_neighbor_num"),
+    "num_subtables": ("emb_split_num", "oe_split_num"),
+}
+"""Aliases: Flash-Lite's keys first, then LongCat-2.0's (SGLang ``LongcatFlashProConfig``)."""
+_EXTENSION_KEYS = ("table_rows", "policy", "amplification", "word_scale", "row_multiple")
+
+
+LONGCAT_ARCHITECTURES = (
+    "LongcatFlashForCausalLM",
+    "LongcatFlashNgramForCausalLM",
+    "LongcatCausalLM",
+    "LongcatNextForCausalLM",
+)
+LONGCAT_MODEL_TYPES = ("longcat_flash", "longcat_flash_ngram", "longcat_next")
+DECODER_MODEL_TYPE = "ngscale_moe"
+_QWEN_MODEL_TYPES = ("qwen4_exp", "qwen4_exp_text")
+
+
+def read_specs(path: Path) -> tuple[NgramSpec, ...]:
+    """The n-gram tables of a config.json: one spec, or one for every layer that has tables.
+
+    Raises:
+        InputError: the file is no config.json, its family is not known, it has no n-gram tables,
+            or it leaves something undecided; names the file, the key and the value.
+    """
+    reader = read_config(path)
+    try:
+        specs = _read_family(reader)
+    except SpecError as error:
+        raise InputError(f"{path}: {error}") from error
+    if not specs:
+        raise InputError(f"{path}: this model has no n-gram tables")
+    return specs
+
+
+def _read_family(reader: ConfigReader) -> tuple[NgramSpec, ...]:
+    kind = reader.model_type
+    if kind == NGRAM_MODEL_TYPE:
+        return (read_explicit(reader),)
+    if kind in _QWEN_MODEL_TYPES:
+        return read_qwen(reader.object("text_config") if "text_config" in reader.values else reader)
+    if "engram_layer_ids" in reader.values or "engram_vocab_size" in reader.values:
+        return read_engram(reader)
+    if "oe_grams" in reader.values:
+        return (read_over_encoding(reader),)
+    if kind == "nanbeige":
+        spec = read_nanbeige(reader)
+    elif is_longcat(reader) or kind == DECODER_MODEL_TYPE:
+        spec = read_longcat(reader)
+    else:
+        known = (*LONGCAT_MODEL_TYPES, "nanbeige", *_QWEN_MODEL_TYPES, NGRAM_MODEL_TYPE)
+        raise reader.unknown_family((*known, DECODER_MODEL_TYPE))
+    return () if spec is None else (spec,)
+
+
+def is_longcat(reader: ConfigReader) -> bool:
+    """Whether the config is of the LongCat-Flash family, by model_type or architecture."""
+    named = any(name in LONGCAT_ARCHITECTURES for name in reader.architectures)
+    return reader.model_type in LONGCAT_MODEL_TYPES or named
+
+
+def read_longcat(reader: ConfigReader) -> NgramSpec | None:
+    """The tables of a LongCat config, or of ngscale's own decoder; None where it has none.
+
+    Raises:
+        InputError, SpecError: names the key, its value and what is expected.
+    """
+    extension = _extension(reader, _EXTENSION_KEYS)
+    ratio_key, order_key, split_key = (reader.one_of(keys) for keys in _LONGCAT_KEYS.values())
+    if ratio_key is None and order_key is None and split_key is None:
+        if extension:
+            raise reader.fail(EXTENSION_KEY, "is set, but the n-gram keys it extends are not")
+        return None
+    if order_key is None or split_key is None:
+        missing = _LONGCAT_KEYS["max_order" if order_key is None else "num_subtables"]
+        raise reader.fail(" or ".join(missing), "is missing, but other n-gram keys are set")
+    max_order, num_subtables = reader.whole(order_key, minimum=2), reader.whole(split_key)
+    num_tables = (max_order - 1) * num_subtables
+    check_num_tables(num_tables, hidden_size=reader.whole("hidden_size"))
+    is_next = "text_vocab_size" in reader.values
+    vocab_size = reader.whole("text_vocab_size" if is_next else "vocab_size", minimum=2)
+    rows, family = _longcat_rows(reader, extension, ratio_key, vocab_size, num_tables)
+    spec = longcat_spec(
+        vocab_size=vocab_size,
+        max_order=max_order,
+        num_subtables=num_subtables,
+        table_rows=rows,
+        row_family=family,
+        policy=_policy(reader, extension.get("policy", "next" if is_next else "hf")),
+        amplification=extension.get("amplification", "none"),
+    )
+    return dataclasses.replace(
+        spec,
+        word_scale=extension.get("word_scale", "mean"),
+        row_multiple=_block(reader, extension).whole("row_multiple", default=1),
+    )
+
+
+def _longcat_rows(
+    reader: ConfigReader,
+    extension: Mapping[str, Any],
+    ratio_key: str | None,
+    vocab_size: int,
+    num_tables: int,
+) -> tuple[tuple[int, ...], RowFamily]:
+    if "table_rows" in extension:
+        return _block(reader, extension).wholes("table_rows"), "explicit"
+    if ratio_key is None:
+        raise reader.fail(
+            " or ".join(_LONGCAT_KEYS["ratio"]),
+            f"is missing, and {EXTENSION_KEY}.table_rows does not give the sizes either",
+        )
+    return longcat_rows(reader.number(ratio_key), vocab_size, num_tables), "longcat"
+
+
+def check_num_tables(num_tables: int, *, hidden_size: int) -> None:
+    """Refuse more tables than the hidden size has columns for.
+
+    Raises:
+        SpecError: names both numbers.
+    """
+    if num_tables > hidden_size:
+        raise SpecError(f"{num_tables} tables leave no width in hidden_size {hidden_size}")
+
+
+def _policy(reader: ConfigReader, given: Any) -> Policy:
+    """The policy of a LongCat config: a mode by name, or every field in an object."""
+    if isinstance(given, dict):
+        return _policy_from(ConfigReader(given, reader.source, f"{EXTENSION_KEY}.policy."))
+    if not isinstance(given, str) or given not in MODES:
+        raise reader.fail(f"{EXTENSION_KEY}.policy", f"must be an object or {', '.join(MODES)}")
+    if given == "no_eos":
+        return mode_policy(given, None)
+    boundary = reader.whole("eos_token_id", minimum=0)
+    return mode_policy(given, boundary, ignored_ranges(reader))
+
+
+def ignored_ranges(reader: ConfigReader) -> tuple[tuple[int, int], ...]:
+    """``oe_ignored_token_ids``, a list, as half-open ranges, or TokenSpeed's ``"0:4,36:55"``."""
+    key = "special_token_scope"
+    if key not in reader.values:
+        return _merge(_listed(reader))
+    scope = reader.values[key]
+    try:
+        bounds = [part.split(":") for part in scope.split(",")]
+        return tuple((int(first), int(end)) for first, end in bounds)
+    except (AttributeError, ValueError):
+        raise reader.fail(key, f'must be like "0:4,36:55", got {json.dumps(scope)}') from None
+
+
+def _listed(reader: ConfigReader) -> tuple[int, ...]:
+    key = "oe_ignored_token_ids"
+    return reader.wholes(key, minimum=0) if reader.values.get(key) else ()
+
+
+def _merge(ids: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    ranges: list[tuple[int, int]] = []
+    for token in sorted(set(ids)):
+        if ranges and ranges[-1][1] == token:
+            ranges[-1] = (ranges[-1][0], token + 1)
+        else:
+            ranges.append((token, token + 1))
+    return tuple(ranges)
+
+
+def read_nanbeige(reader: ConfigReader) -> NgramSpec | None:
+    """Nanbeige4.2's options (remote code of Nanbeige4.2-3B); None where they are all off."""
+    spec = read_longcat(reader)
+    if spec is None:
+        return None
+    force_prime = reader.flag("ngram_mod_force_prime")
+    fusion = reader.values.get("ngram_fused_mode", "average")
+    if fusion not in ("average", "concat"):
+        raise reader.fail("ngram_fused_mode", f'must be "average" or "concat", got {fusion!r}')
+    if reader.values.get("ngram_compressed_tokenizer"):
+        raise reader.fail("ngram_compressed_tokenizer", "which ids are hashed is undecided")
+    layers = reader.wholes("insert_ngram_layer_idx", minimum=0, default=())
+    spec = dataclasses.replace(
+        spec,
+        row_multiple=reader.whole("emb_tp_num", default=1, null=True),
+        fusion=fusion,
+        word_scale="mean" if fusion == "average" else "none",
+        layers=layers,
+    )
+    if not force_prime:
+        return spec
+    ratio_key = reader.one_of(_LONGCAT_KEYS["ratio"])
+    if ratio_key is None:
+        raise reader.fail("ngram_mod_force_prime", "needs ngram_vocab_size_ratio")
+    size = reader.number(ratio_key) * spec.vocab_size
+    (base,) = consecutive_primes(spec.vocab_size, 1)
+    return dataclasses.replace(
+        spec,
+        hash=PolynomialHash(base=base),
+        table_rows=consecutive_primes(size, spec.num_tables),
+        row_family="consecutive_primes",
+    )
+
+
+def read_engram(reader: ConfigReader) -> tuple[NgramSpec, ...]:
+    """DeepSeek-V4.1's ``engram_*`` keys, or those of ``engram_demo_v1.py``: a spec per layer.
+
+    The multipliers depend on the number of compressed ids, which a demo config cannot say; the
+    extension block has ``compressed_vocab`` and ``fill``, the compressed id of the pad token.
+    """
+    extension = _extension(reader, ("compressed_vocab", "fill"))
+    block = _block(reader, extension)
+    released = "engram_layer_ids" in reader.values
+    if released:
+        max_order = reader.whole("engram_max_ngram_size", minimum=2)
+        layers = reader.wholes("engram_layer_ids", minimum=0)
+        sizes = [reader.whole("engram_vocab_size")] * (max_order - 1)
+        heads, width = reader.whole("engram_n_heads"), reader.whole("engram_head_dim")
+        compressed = reader.whole("engram_compressed_vocab_size", minimum=2)
+        seed = reader.whole("engram_seed", minimum=0, default=0)
+    else:
+        max_order = reader.whole("max_ngram_size", minimum=2)
+        layers = reader.wholes("layer_ids", minimum=0)
+        sizes = list(reader.wholes("engram_vocab_size"))
+        heads = reader.whole("n_head_per_ngram")
+        width = reader.whole("n_embed_per_ngram") // heads
+        compressed = block.whole("compressed_vocab", minimum=2)
+        seed = reader.whole("seed", minimum=0)
+        if len(sizes) != max_order - 1:
+            raise reader.fail(
+                "engram_vocab_size",
+                f"orders 2..{max_order} need {max_order - 1} sizes, got {len(sizes)}",
+            )
+    orders = order_major(max_order, heads)
+    rows = engram_rows(sizes, heads, len(layers))
+    if released:
+        _check_engram_sums(reader, rows)
+    policy = Policy(
+        fill=block.whole("fill", minimum=0) if "fill" in extension else None,
+        documents="none",
+        dead_tokens="block" if released else "ordinary",
+    )
+    return tuple(
+        NgramSpec(
+            hash=XorHash(multipliers=engram_multipliers(seed, layer, compressed, max_order)),
+            vocab_size=compressed,
+            table_orders=orders,
+            table_rows=of_layer,
+            row_family="prime_pool",
+            policy=policy,
+            compressed_vocab=compressed,
+            row_width=width,
+            fusion="gated",
+            word_scale="none",
+            layers=(layer,),
+        )
+        for layer, of_layer in zip(layers, rows, strict=True)
+    )
+
+
+def _check_engram_sums(reader: ConfigReader, rows: tuple[tuple[int, ...], ...]) -> None:
+    key = "engram_num_embeddings"
+    stated = reader.wholes(key)
+    computed = tuple(map(sum, rows))
+    if stated != computed:
+        raise reader.fail(key, f"the prime rule gives {list(computed)}, got {list(stated)}")
+
+
+def read_qwen(reader: ConfigReader) -> tuple[NgramSpec, ...]:
+    """Qwen3.8's per-layer embedding (``qwen4_exp``): a spec per PLE layer."""
+    vocab_size = reader.whole("vocab_size", minimum=2)
+    max_order = reader.whole("ngram_size", minimum=2, default=3)
+    orders = order_major(max_order, reader.whole("heads_per_ngram", default=8))
+    base = reader.whole("ngram_vocab_size_base", default=20_000_000)
+    seed = reader.whole("seed", minimum=0, default=1234)
+    width = reader.whole("ple_embed_dim") if reader.values.get("ple_embed_dim") else None
+    if width is None:
+        width = reader.whole("hidden_size")
+    if width % len(orders):
+        raise reader.fail("ple_embed_dim", f"{width} does not divide by {len(orders)} heads")
+    layers = sorted(set(reader.wholes("ple_layer_ids", default=())))
+    # The first of a list is the text's end (modeling_qwen4_exp.py).
+    eos = reader.values.get("eos_token_id")
+    boundary = reader.wholes("eos_token_id", minimum=0)[0] if isinstance(eos, list) else None
+    if boundary is None:
+        boundary = reader.whole("eos_token_id", minimum=0)
+    return tuple(
+        NgramSpec(
+            hash=XorHash(multipliers=qwen_multipliers(seed, index, vocab_size, max_order)),
+            vocab_size=vocab_size,
+            table_orders=orders,
+            table_rows=qwen_rows(base, index, len(orders)),
+            row_family="consecutive_primes",
+            policy=Policy(boundary_tokens=(boundary,), fill=boundary),
+            row_multiple=reader.whole("make_ngram_vocab_size_divisible_by", default=128),
+            padded_together=True,
+            row_width=width // len(orders),
+            fusion="gated",
+            word_scale="none",
+            layers=(layer - 1,),
+        )
+        for index, layer in enumerate(layers)
+    )
+
+
+def read_over_encoding(reader: ConfigReader) -> NgramSpec:
+    """``oe_grams`` and ``oe_vocab_sizes`` (arXiv:2501.16975; mojo_opset): any orders, any sizes."""
+    orders, rows = reader.wholes("oe_grams", minimum=2), reader.wholes("oe_vocab_sizes")
+    if len(orders) != len(rows):
+        raise reader.fail("oe_vocab_sizes", f"needs {len(orders)} sizes, got {len(rows)}")
+    vocab_size = reader.whole("vocab_size", minimum=2)
+    return NgramSpec(
+        hash=PolynomialHash(base=vocab_size),
+        vocab_size=vocab_size,
+        table_orders=orders,
+        table_rows=rows,
+        policy=Policy(documents="none"),
+        fusion="concat",
+        word_scale="none",
+    )
+
+
+def read_explicit(reader: ConfigReader) -> NgramSpec:
+    """The extension block alone: every field of ``NgramSpec`` by its name (``spec_json``)."""
+    block = _block(reader, _extension(reader, tuple(_SPEC_FIELDS)))
+    for field in ("hash", "vocab_size", "table_orders", "table_rows", "policy"):
+        if field not in block.values:
+            raise block.fail(field, "is missing; it is undecided otherwise")
+    values: dict[str, Any] = {
+        field: read(block, field)
+        for field, read in _SPEC_FIELDS.items()
+        if block.values.get(field) is not None
+    }
+    return NgramSpec(**values)
+
+
+def spec_json(spec: NgramSpec) -> dict[str, Any]:
+    """Every field of ``spec`` by its name; ``read_explicit`` gives it back."""
+    return {
+        "hash": {"kind": _HASH_KINDS[type(spec.hash)], **dataclasses.asdict(spec.hash)},
+        **{
+            field.name: getattr(spec, field.name)
+            for field in dataclasses.fields(NgramSpec)
+            if field.name not in ("hash", "policy")
+        },
+        "policy": dataclasses.asdict(spec.policy),
+    }
+
+
+_HASH_KINDS: dict[type, str] = {PolynomialHash: "polynomial", XorHash: "multiply_xor"}
+
+
+def _hash_from(block: ConfigReader, key: str) -> Hash:
+    inner = block.object(key)
+    kind = inner.values.get("kind")
+    if kind == "polynomial":
+        inner.only(("kind", "base", "table_bases", "arithmetic", "oldest_first"))
+        return PolynomialHash(
+            base=inner.whole("base", minimum=2, maximum=2**63 - 1),
+            table_bases=inner.wholes("table_bases", minimum=2, maximum=2**63 - 1, default=()),
+            arithmetic=inner.word("arithmetic", ("exact", "uint32", "int64")),
+            oldest_first=inner.flag("oldest_first"),
+        )
+    if kind == "multiply_xor":
+        inner.only(("kind", "multipliers", "arithmetic"))
+        return XorHash(
+            multipliers=inner.wholes("multipliers", maximum=2**63 - 1),
+            arithmetic=inner.word("arithmetic", ("exact", "int32")),
+        )
+    raise inner.fail("kind", f'must be "polynomial" or "multiply_xor", got {json.dumps(kind)}')
+
+
+def _policy_from(inner: ConfigReader) -> Policy:
+    words = {
+        field.name: get_args(field.type)
+        for field in dataclasses.fields(Policy)
+        if get_args(field.type) and isinstance(get_args(field.type)[0], str)
+    }
+    inner.only(tuple(field.name for field in dataclasses.fields(Policy)))
+    values: dict[str, Any] = {
+        name: inner.word(name, known) for name, known in words.items() if name in inner.values
+    }
+    if "boundary_tokens" in inner.values:
+        values["boundary_tokens"] = inner.wholes("boundary_tokens", minimum=0)
+    if "fill" in inner.values:
+        fill = inner.values["fill"]
+        values["fill"] = None if fill is None else inner.whole("fill", minimum=0)
+    ranges = inner.values.get("ignored_tokens", [])
+    try:
+        values["ignored_tokens"] = tuple((int(first), int(end)) for first, end in ranges)
+    except (TypeError, ValueError):
+        raise inner.fail("ignored_tokens", "must be a list of [first, end] pairs") from None
+    return Policy(**values)
+
+
+_SPEC_FIELDS: dict[str, Callable[[ConfigReader, str], Any]] = {
+    "hash": _hash_from,
+    "vocab_size": lambda block, key: block.whole(key, minimum=2),
+    "table_orders": lambda block, key: block.wholes(key, minimum=2),
+    "table_rows": lambda block, key: block.wholes(key),
+    "policy": lambda block, key: _policy_from(block.object(key)),
+    "row_family": lambda block, key: block.values[key],
+    "reserved_rows": lambda block, key: block.whole(key, minimum=0, maximum=1),
+    "row_multiple": lambda block, key: block.whole(key),
+    "padded_together": lambda block, key: block.flag(key),
+    "compressed_vocab": lambda block, key: block.whole(key),
+    "row_width": lambda block, key: block.whole(key),
+    "fusion": lambda block, key: block.values[key],
+    "word_scale": lambda block, key: block.values[key],
+    "layers": lambda block, key: block.wholes(key, minimum=0),
+    "amplification": lambda block, key: block.values[key],
+}
+
+
+def _extension(reader: ConfigReader, known: tuple[str, ...]) -> dict[str, Any]:
+    extension = reader.values.get(EXTENSION_KEY, {})
+    if not isinstance(extension, dict):
+        raise reader.fail(EXTENSION_KEY, "must be an object")
+    _block(reader, extension).only(known)
+    return extension
+
+
+def _block(reader: ConfigReader, extension: Mapping[str, Any]) -> ConfigReader:
+    return ConfigReader(extension, reader.source, f"{EXTENSION_KEY}.")
