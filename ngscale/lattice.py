@@ -144,7 +144,7 @@ def relative_length(vector: Vector, rows: int) -> float:
 
     The bounds are the square roots of Hermite's constants.
     """
-    return math.sqrt(_square(vector)) / rows ** (1 / len(vector))
+    return math.sqrt(_square(vector)) / float(rows ** (1 / len(vector)))
 
 
 def vector_words(vector: Vector) -> str:

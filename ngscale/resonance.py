@@ -73,7 +73,7 @@ def lattice_length(rows: int, base: int) -> float:
 
 
 def gcd_with_base(rows: int, base: int) -> int:
-    """g = gcd(M, V). Every ``V**s mod M`` is a multiple of g: the current token fixes the row mod g."""
+    """What every ``V**s mod M`` is a multiple of: the current token alone fixes the row modulo it."""
     return math.gcd(rows, base)
 
 
@@ -83,7 +83,8 @@ def reachable_rows(rows: int, base: int, order: int) -> int:
     What stands before the current token adds ``V * X mod M``, where X takes every value of
     0..V**(n-1)-1; V*X mod M has period M/g in X and no repeat within it.
     """
-    return min(base ** (order - 1), rows // gcd_with_base(rows, base))
+    contexts: int = base ** (order - 1)
+    return min(contexts, rows // gcd_with_base(rows, base))
 
 
 def nearest_rows(p: int, q: int, base: int) -> int:
