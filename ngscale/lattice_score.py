@@ -1,4 +1,4 @@
-"""The lattice score: how often a table brings different n-grams together, relative to an ideal hash.
+"""The lattice score: how often a table brings different n-grams together, beside an ideal hash.
 
 Tokens are drawn independently from a rank law over their ids; no corpus is read. The formula for
 every order and the truncation of its sum: docs/method.md, "Lattice score".

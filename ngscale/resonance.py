@@ -73,7 +73,7 @@ def lattice_length(rows: int, base: int) -> float:
 
 
 def gcd_with_base(rows: int, base: int) -> int:
-    """What every ``V**s mod M`` is a multiple of: the current token alone fixes the row modulo it."""
+    """What divides every ``V**s mod M``, s > 0: the current token fixes the row modulo it."""
     return math.gcd(rows, base)
 
 
