@@ -4,9 +4,8 @@ Tokens are drawn independently from a rank law over their ids; no corpus is read
 every order and the truncation of its sum: docs/method.md, "Lattice score".
 """
 
-import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import combinations
 
 import numpy as np
@@ -45,6 +44,20 @@ def rank_autocorrelation(num_ids: int) -> Float64[np.ndarray, " V"]:
     return np.maximum(np.fft.irfft(np.abs(spectrum) ** 2, 2 * num_ids)[:num_ids], 0.0)
 
 
+@lru_cache(maxsize=8)
+def _apart(num_ids: int) -> Float64[np.ndarray, " V"]:
+    """R with R[0] = 0: two tokens that are different."""
+    apart = rank_autocorrelation(num_ids).copy()
+    apart[0] = 0.0
+    return apart
+
+
+@lru_cache(maxsize=64)
+def _prefix_sums(num_ids: int, step: int) -> Float64[np.ndarray, " L"]:
+    """``step`` times the sum of R(d) over 0 < abs(d) <= L*step, d a multiple of the step."""
+    return 2.0 * step * np.cumsum(_apart(num_ids)[::step])
+
+
 def lattice_score(rows: int, base: int, order: int) -> float:
     """Score of one table: 1 is an ideal hash. Without Numba: milliseconds, no compilation."""
     return float(_scores(np.array([rows], dtype=np.int64), base, order, _box_sums)[0])
@@ -60,37 +73,41 @@ def lattice_scores(sizes: Sequence[int], base: int, order: int) -> Float64[np.nd
 def _scores(
     sizes: Int64[np.ndarray, " S"], base: int, order: int, box_sums: BoxSums
 ) -> Float64[np.ndarray, " S"]:
-    together = rank_autocorrelation(base)
-    same = float(together[0])
-    apart = together.copy()
-    apart[0] = 0.0
+    same = float(rank_autocorrelation(base)[0])
+    apart = _apart(base)
     total = np.zeros(len(sizes))
+    at_zero: dict[tuple[int, ...], Float64[np.ndarray, " S"]] = {}
     for num_places in range(1, order + 1):
         for places in combinations(range(order), num_places):
-            found = _support_sums(sizes, base, places, apart, box_sums)
+            lowest = places[0]
+            gaps = tuple(s - lowest for s in places)
+            dets = sizes // np.gcd(_power(base, lowest, sizes), sizes)
+            # Where V and M are coprime, only the gaps between the places matter.
+            new = dets != sizes if lowest else np.full(len(sizes), True)
+            found = at_zero[gaps].copy() if lowest else np.empty(len(sizes))
+            found[new] = _support_sums(dets[new], base, gaps, apart, box_sums)
+            at_zero.setdefault(gaps, found)
             total += same ** (order - num_places) * found
     return sizes * total / (1.0 - same**order)
 
 
 def _support_sums(
-    sizes: Int64[np.ndarray, " S"],
+    dets: Int64[np.ndarray, " S"],
     base: int,
-    places: tuple[int, ...],
+    gaps: tuple[int, ...],
     apart: Float64[np.ndarray, " V"],
     box_sums: BoxSums,
 ) -> Float64[np.ndarray, " S"]:
-    """Sum over the lattice vectors that are nonzero in exactly these places."""
-    lowest = _power(base, places[0], sizes)
-    dets = sizes // np.gcd(lowest, sizes)
-    if len(places) == 1:
-        found = np.zeros(len(sizes))
+    """Sum over v with ``sum_k v[k] V**gaps[k] = 0 mod det``, nonzero in every entry."""
+    if len(gaps) == 1:
+        found = np.zeros(len(dets))
         for at in np.flatnonzero(dets < base):
             found[at] = 2.0 * apart[dets[at] :: dets[at]].sum()
         return found
-    multipliers = np.stack([_power(base, s - places[0], dets) for s in places], axis=1)
-    half_widths = _half_widths(len(places), dets, base)
-    found = _tails(dets, multipliers[:, 1], half_widths, len(places), apart)
-    if len(places) <= _MAX_PLACES:
+    multipliers = np.stack([_power(base, gap, dets) for gap in gaps], axis=1)
+    half_widths = _half_widths(len(gaps), dets, base)
+    found = _tails(dets, multipliers[:, 1], half_widths, len(gaps), base)
+    if len(gaps) <= _MAX_PLACES:
         found += box_sums(dets, multipliers, half_widths, apart)
     return found
 
@@ -115,16 +132,16 @@ def _tails(
     next_multipliers: Int64[np.ndarray, " S"],
     half_widths: Int64[np.ndarray, " S"],
     num_places: int,
-    apart: Float64[np.ndarray, " V"],
+    base: int,
 ) -> Float64[np.ndarray, " S"]:
     """What the vectors beyond the box add at their mean density."""
-    within = 2.0 * np.cumsum(apart)
+    within = _prefix_sums(base, 1)
     steps = np.gcd(next_multipliers, dets)
     tails = np.empty(len(dets))
     for step in np.unique(steps).tolist():
         at = steps == step
         # The lowest place moves in multiples of the step.
-        stepped = 2.0 * step * np.cumsum(apart[::step])
+        stepped = _prefix_sums(base, step)
         inside = half_widths[at]
         every = stepped[-1] * within[-1] ** (num_places - 1)
         boxed = stepped[inside // step] * within[inside] ** (num_places - 1)
@@ -144,9 +161,14 @@ def _box_sums(
         basis = np.array(reduced_basis(det, [1, *multipliers[at, 1:].tolist()]), dtype=np.int64)
         # |coefficient| <= half width times the l1 norm of its dual vector: no vector is missed.
         dual = np.abs(np.linalg.inv(basis)).sum(axis=0)
-        axes = [np.arange(-limit, limit + 1) for limit in map(math.floor, half_width * dual + 1e-9)]
-        grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
-        vectors = np.abs(grid @ basis)
-        vectors = vectors[(vectors <= half_width).all(axis=1)]
-        sums[at] = apart[vectors].prod(axis=1).sum()
+        limits = np.floor(half_width * dual + 1e-9).astype(np.int64).tolist()
+        axes = [np.arange(-limit, limit + 1) for limit in limits]
+        axes[-1] = axes[-1][limits[-1] :]  # v and -v weigh the same
+        weights = np.append(apart[: half_width + 1], 0.0)
+        products = np.ones(())
+        for s in range(len(axes)):
+            steps = [axis * vector[s] for axis, vector in zip(axes, basis, strict=True)]
+            entries = np.abs(reduce(np.add.outer, steps))
+            products = products * weights[np.minimum(entries, half_width + 1)]
+        sums[at] = 2.0 * products.sum() - products[..., 0].sum()
     return sums
