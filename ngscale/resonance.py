@@ -72,6 +72,21 @@ def lattice_length(rows: int, base: int) -> float:
     return math.sqrt(_square(shortest_vector(rows, base)) / rows)
 
 
+def gcd_with_base(rows: int, base: int) -> int:
+    """What divides every ``V**s mod M``, s > 0: the current token fixes the row modulo it."""
+    return math.gcd(rows, base)
+
+
+def reachable_rows(rows: int, base: int, order: int) -> int:
+    """Rows that n-grams with one and the same current token can reach: min(V**(n-1), M/g), exactly.
+
+    What stands before the current token adds ``V * X mod M``, where X takes every value of
+    0..V**(n-1)-1; V*X mod M has period M/g in X and no repeat within it.
+    """
+    contexts: int = base ** (order - 1)
+    return min(contexts, rows // gcd_with_base(rows, base))
+
+
 def nearest_rows(p: int, q: int, base: int) -> int:
     """The size nearest to p/q times the base."""
     return round(Fraction(p * base, q))
