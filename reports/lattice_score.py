@@ -407,7 +407,7 @@ def _figure(pairs: Sequence[tuple[Any, Any]]) -> Figure:
                 x_label="log10 of the lattice score",
                 y_label="impurity over the ideal hash's",
                 series=tuple(series),
-                y_log=True,
+                y_log=order == 2,
             )
         )
     return Figure(
