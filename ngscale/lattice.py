@@ -151,15 +151,19 @@ def vector_words(vector: Vector) -> str:
     """``tokens 78 ids apart one back collide when the current ids differ by 1``."""
     oldest = max(s for s, difference in enumerate(vector) if difference)
     if oldest == 0:
-        return f"current tokens {abs(vector[0])} ids apart collide whatever stands before them"
+        return f"current tokens {_ids(vector[0])} apart collide whatever stands before them"
     sign = 1 if vector[oldest] > 0 else -1
     conditions = []
     for s in range(oldest - 1, -1, -1):
         who = "the current ids" if s == 0 else f"the ids {_back(s)}"
         difference = sign * vector[s]
         conditions.append(f"{who} differ by {difference}" if difference else f"{who} are equal")
-    lead = f"tokens {abs(vector[oldest])} ids apart {_back(oldest)} collide when "
+    lead = f"tokens {_ids(vector[oldest])} apart {_back(oldest)} collide when "
     return lead + " and ".join(conditions)
+
+
+def _ids(difference: int) -> str:
+    return f"{abs(difference)} id{'' if abs(difference) == 1 else 's'}"
 
 
 def _back(s: int) -> str:

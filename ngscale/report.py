@@ -71,7 +71,7 @@ def write_report(
     for name, (svg, png) in images.items():
         write_atomic(out / "figures" / f"{name}.svg", svg)
         write_atomic(out / "figures" / f"{name}.png", png)
-    command = shlex.join(["ngscale", *environment["argv"]])
+    command = shlex.join([*environment.get("program", ["ngscale"]), *environment["argv"]])
     made = _made(environment)
     html = Environment(autoescape=True, trim_blocks=True).from_string(_HTML)
     page = html.render(

@@ -1,6 +1,6 @@
 """Render every committed report again from its record.json, after a change of the rendering.
 
-python reports/render.py
+python -m reports.render
 """
 
 import json
@@ -10,6 +10,7 @@ from typing import Any
 from ngscale.collisions import hit_rate, summary
 from ngscale.records import Report, RunRecord
 from ngscale.report import write_report
+from reports import lattice_score
 
 ROOT = Path(__file__).parent
 
@@ -33,6 +34,8 @@ def build_report(record: RunRecord) -> Report:
         if "hit_rates" in record.results:
             return hit_rate.build_report(record)
         return summary.build_report(record)
+    if record.verb == "lattice-score":
+        return lattice_score.build_report(record)
     raise AssertionError(f"no renderer for {record.verb}")
 
 

@@ -87,6 +87,10 @@ def test_words_say_which_tokens_collide() -> None:
         "tokens 78 ids apart two back collide when the ids one back differ by 1 "
         "and the current ids are equal"
     )
+    assert vector_words((-3, 2, 1)) == (
+        "tokens 1 id apart two back collide when the ids one back differ by 2 "
+        "and the current ids differ by -3"
+    )
     assert vector_words((5, 0)) == "current tokens 5 ids apart collide whatever stands before them"
 
 
