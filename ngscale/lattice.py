@@ -8,6 +8,7 @@ size can do better than a shortest vector of about M**(1/n) (docs/method.md).
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ngscale.resonance import shortest_vector
 
@@ -126,6 +127,7 @@ def vectors_within(basis: Sequence[Sequence[int]], square: int) -> Iterator[Vect
     yield from descend(size - 1, bound)
 
 
+@lru_cache(maxsize=4096)
 def shortest_ngram_vector(rows: int, base: int, order: int) -> Vector:
     """The shortest difference of two n-grams that share a row (v[s] for the token s places back).
 

@@ -58,6 +58,7 @@ def _prefix_sums(num_ids: int, step: int) -> Float64[np.ndarray, " L"]:
     return 2.0 * step * np.cumsum(_apart(num_ids)[::step])
 
 
+@lru_cache(maxsize=4096)
 def lattice_score(rows: int, base: int, order: int) -> float:
     """Score of one table: 1 is an ideal hash. Without Numba: milliseconds, no compilation."""
     return float(_scores(np.array([rows], dtype=np.int64), base, order, _box_sums)[0])
