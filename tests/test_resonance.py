@@ -1,5 +1,6 @@
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +8,9 @@ from hypothesis import strategies as st
 from ngscale.resonance import (
     fractions_between,
     lattice_length,
+    lattice_lengths,
     nearest_fraction,
+    nearest_fractions,
     nearest_rows,
     shortest_vector,
 )
@@ -79,3 +82,15 @@ def test_the_shortest_vector_is_shortest_by_brute_force(rows: int, base: int) ->
         if (a, b) != (0, 0) and (a * base + b) % rows == 0
     )
     assert found[0] ** 2 + found[1] ** 2 == best
+
+
+@given(st.lists(st.integers(1, 2**31 - 1), min_size=1, max_size=20), st.integers(2, 300_000))
+def test_many_sizes_at_once_get_what_each_gets_alone(sizes: list[int], base: int) -> None:
+    sizes += [base, 3 * base // 2 + 1, 2 * base]
+    many = np.array(sizes, dtype=np.int64)
+    alone = [nearest_fraction(rows, base) for rows in sizes]
+    assert list(zip(*map(np.ndarray.tolist, nearest_fractions(many, base)), strict=True)) == [
+        (near.p, near.q, near.distance) for near in alone
+    ]
+    lengths = [lattice_length(rows, base) for rows in sizes]
+    assert lattice_lengths(many, base).tolist() == pytest.approx(lengths, rel=1e-12)
