@@ -40,11 +40,11 @@ def build_report(record: RunRecord) -> Report:
 
 
 def main() -> None:
-    """Write all of them anew; records and environments stay what they are."""
+    """Write all of them anew; records, environments and Parquet stay what they are."""
     for directory in directories():
         record = read_record(directory)
         environment = json.loads((directory / "environment.json").read_text())
-        for old in [*directory.glob("data/*"), *directory.glob("figures/*")]:
+        for old in [*directory.glob("data/*.csv"), *directory.glob("figures/*")]:
             old.unlink()
         write_report(build_report(record), record, environment, directory)
 

@@ -1,6 +1,7 @@
 import itertools
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,9 @@ from ngscale.resonance import (
     fractions_between,
     gcd_with_base,
     lattice_length,
+    lattice_lengths,
     nearest_fraction,
+    nearest_fractions,
     nearest_rows,
     reachable_rows,
     shortest_vector,
@@ -115,3 +118,15 @@ def test_reachable_rows_are_counted_exactly(base: int, order: int) -> None:
                 for context in contexts
             }
             assert len(reached) == reachable_rows(rows, base, order)
+
+
+@given(st.lists(st.integers(1, 2**31 - 1), min_size=1, max_size=20), st.integers(2, 300_000))
+def test_many_sizes_at_once_get_what_each_gets_alone(sizes: list[int], base: int) -> None:
+    sizes += [base, 3 * base // 2 + 1, 2 * base]
+    many = np.array(sizes, dtype=np.int64)
+    alone = [nearest_fraction(rows, base) for rows in sizes]
+    assert list(zip(*map(np.ndarray.tolist, nearest_fractions(many, base)), strict=True)) == [
+        (near.p, near.q, near.distance) for near in alone
+    ]
+    lengths = [lattice_length(rows, base) for rows in sizes]
+    assert lattice_lengths(many, base).tolist() == pytest.approx(lengths, rel=1e-12)

@@ -11,6 +11,13 @@ import numpy as np
 Job = TypeVar("Job")
 Own = TypeVar("Own")
 
+Done = Callable[[int], object]
+"""Called, by any thread, with the number of tables just finished."""
+
+
+def nobody(steps: int, /) -> None:
+    """The ``Done`` of a caller who does not ask."""
+
 
 class Scratch:
     """Arrays of one thread, grown when needed and never given back: page faults cost more than
