@@ -19,6 +19,7 @@ from ngscale.commands.answer import (
 )
 from ngscale.commands.source import read_source
 from ngscale.errors import UsageError
+from ngscale.spec import PolynomialHash
 from ngscale.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def collisions(
     from ngscale.collisions.planning import Request, Sequences, base_of, make_plan
     from ngscale.collisions.summary import build_report
     from ngscale.console import progress
-    from ngscale.hashing.registry import make_scheme
+    from ngscale.hashing.registry import gram_scheme, make_scheme
     from ngscale.resonance import nearest_rows
 
     request = Request(
@@ -199,8 +200,9 @@ def collisions(
         if target is not None:
             request = replace(request, target=_spec(target, v0))
     if request.target is not None and base is None and scheme == "longcat":
-        base = request.target.hash_base
-    hashing = make_scheme(scheme, vocab_size=v0, base=base, multipliers=numbers, seed=seed)
+        hashing = gram_scheme(request.target.hash)
+    else:
+        hashing = make_scheme(scheme, vocab_size=v0, base=base, multipliers=numbers, seed=seed)
     inputs["policy"] = policy
     if read_ratio is not None:
         rows = nearest_rows(*read_ratio.as_integer_ratio(), base_of(hashing, v0))
@@ -266,18 +268,21 @@ def _run_directory(inputs: dict[str, Any], policy: str) -> Path:
 
 
 def _spec(target: str, vocab_size: int) -> "NgramSpec":
-    from ngscale.model_spec import read_design
+    from ngscale.ngram_config import read_specs
     from ngscale.presets import resolve
 
-    spec = read_design(resolve(target)).ngram
-    if spec is None:
-        raise UsageError(f"{target}: this design has no n-gram tables")
-    if spec.hash_base is None:
-        raise UsageError(f"{target}: is no polynomial in one base; use --scheme and --table-rows")
-    if vocab_size > spec.hash_base:
+    spec, *others = read_specs(resolve(target))
+    if others or spec.compressed_vocab is not None:
         raise UsageError(
-            f"{target} hashes in base {spec.hash_base:,}, the tokenizer has {vocab_size:,} "
-            "ids; use its own --tokenizer"
+            f"{target}: hashes compressed ids, or in several layers; use --scheme, --multipliers "
+            "and --table-rows on ids of your own (.bin)"
+        )
+    if isinstance(spec.hash, PolynomialHash) and spec.hash.table_bases:
+        raise UsageError(f"{target}: its tables have bases of their own; measure one by --base")
+    if vocab_size > spec.vocab_size:
+        raise UsageError(
+            f"{target} hashes ids below {spec.vocab_size:,}, the tokenizer has {vocab_size:,}; "
+            "use its own --tokenizer"
         )
     return spec
 

@@ -319,3 +319,21 @@ def test_the_papers_statements_and_the_nearest_primes_come_first() -> None:
     assert (named["32 x V0"]["offset_below"], named["32 x V0"]["offset_above"]) == (-3, 7)
     primes = {r["table_rows"] for r in document["results"] if r["prime"]}
     assert {entry["prime_above"] for entry in named.values()} <= primes
+
+
+def test_a_target_brings_its_own_hash(text: str) -> None:
+    result = invoke("modded-nanogpt", "--corpus", text, "--tokenizer", "bpe-4096", "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["inputs"]["scheme"]["name"] == "multiply-xor-int32"
+    assert [(r["order"], r["table_rows"]) for r in document["results"]] == [(2, 377_279)]
+
+
+@pytest.mark.parametrize(
+    ("target", "named"), [("blt", "ids below 260"), ("engram-demo", "compressed ids")]
+)
+def test_a_target_that_hashes_other_ids_is_refused(text: str, target: str, named: str) -> None:
+    result = invoke(target, "--corpus", text, "--tokenizer", "bpe-4096")
+    assert result.exit_code == 2
+    assert named in result.stderr
+    assert result.stderr.count("\n") == 1
