@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ngscale.audit import summary as audit_summary
 from ngscale.collisions import hit_rate, summary
 from ngscale.records import Report, RunRecord
 from ngscale.report import write_report
@@ -34,6 +35,10 @@ def build_report(record: RunRecord) -> Report:
         if "hit_rates" in record.results:
             return hit_rate.build_report(record)
         return summary.build_report(record)
+    if record.verb == "audit":
+        if "audits" in record.results:
+            return audit_summary.combined_report(record)
+        return audit_summary.build_report(record)
     if record.verb == "lattice-score":
         return lattice_score.build_report(record)
     raise AssertionError(f"no renderer for {record.verb}")

@@ -6,6 +6,13 @@ from typing import Any
 
 from ngscale.records import Column, Report, RunRecord, Section, Table
 
+_WHY = (
+    "An n-gram table has far fewer rows than text has n-grams, so n-grams share rows. An ideal "
+    "hash shares them evenly. A polynomial in base V modulo the number of rows does not: two "
+    "n-grams share a row whenever their ids differ by a vector of a lattice, and if that lattice "
+    "has a short vector, frequent n-grams meet frequent ones at every step of it. How short the "
+    "shortest vector is depends on the number of rows alone, so it can be known before any text."
+)
 _CANNOT_SAY = (
     "An audit knows arithmetic and nothing else. It cannot say what a shared row costs in loss, "
     "nor how often your text meets a pattern: the score assumes independent tokens whose ids are "
@@ -159,19 +166,46 @@ def combine(records: Sequence[RunRecord]) -> RunRecord:
 
 
 def combined_report(record: RunRecord) -> Report:
-    """One row per design."""
-    rows = [_row(entry) for entry in record.results["audits"]]
+    """One row per design, then each flaw in words."""
+    audits = record.results["audits"]
+    flaws = tuple(entry["answer"] for entry in audits if _serious(entry))
     return Report(
         title="Audit of every preset",
         answer=record.answer,
         sections=(
             Section(
                 heading="Published designs",
-                paragraphs=(_HOW_TO_READ,),
-                tables=(Table(name="audits", title="Presets", columns=_ALL, rows=rows),),
+                paragraphs=(_WHY, _worst(audits), _HOW_TO_READ),
+                tables=(
+                    Table(
+                        name="audits",
+                        title="Presets",
+                        columns=_ALL,
+                        rows=[_row(entry) for entry in audits],
+                    ),
+                ),
             ),
+            Section(heading="Design by design", paragraphs=flaws),
             Section(heading="What an audit cannot say", paragraphs=(_CANNOT_SAY,)),
         ),
+    )
+
+
+def _worst(audits: Sequence[Mapping[str, Any]]) -> str:
+    """The table with the highest score, in words."""
+    scored = [
+        (table["lattice_score"], entry["target"], table)
+        for entry in audits
+        for table in entry["tables"]
+        if table["lattice_score"] is not None
+    ]
+    if not scored:
+        return "None of these tables has a lattice: their hashes are no exact polynomials."
+    score, target, table = max(scored, key=lambda each: each[0])
+    return (
+        f"The worst table here is table {table['index']} of {target}: {table['rows']:,} rows, "
+        f"{table['nearest']['name']} for the hash base V, where {table['words']}. Under a rank "
+        f"law of token ids that is {score:.3g} times an ideal hash's coincidences."
     )
 
 
