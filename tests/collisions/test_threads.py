@@ -1,4 +1,5 @@
-import _thread
+import signal
+import threading
 import time
 from collections.abc import Callable
 
@@ -17,9 +18,14 @@ def fail() -> None:
     raise ValueError("a job failed")
 
 
-@pytest.mark.parametrize(
-    ("end", "error"), [(fail, ValueError), (_thread.interrupt_main, KeyboardInterrupt)]
-)
+def interrupt() -> None:
+    """As Ctrl-C does."""
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGINT)
+
+
+@pytest.mark.parametrize(("end", "error"), [(fail, ValueError), (interrupt, KeyboardInterrupt)])
 def test_an_error_or_an_interrupt_ends_the_jobs_at_once(
     end: Callable[[], None], error: type[BaseException]
 ) -> None:
