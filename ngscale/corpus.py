@@ -177,23 +177,6 @@ def source_files(sources: Sequence[str]) -> list[Path]:
     return files
 
 
-def read_documents(
-    sources: Sequence[str], *, text_field: str = "text", split: str = "train"
-) -> Iterator[str]:
-    """The documents of all sources in order, each whole.
-
-    Raises:
-        InputError: a file is unreadable, of an unknown kind, or lacks ``text_field``.
-        NetworkError: a hub data set cannot be reached.
-    """
-    held: list[str] = []
-    for part in read_parts(sources, Reading(text_field=text_field, split=split)):
-        held.append(part.text)
-        if part.ends:
-            yield "".join(held)
-            held.clear()
-
-
 def read_parts(sources: Sequence[str], reading: Reading) -> Iterator[Part]:
     """The documents of all sources in order; a long .txt comes in several parts.
 

@@ -48,10 +48,11 @@ def main() -> None:
     """Write all of them anew; records, environments and Parquet stay what they are."""
     for directory in directories():
         record = read_record(directory)
+        report = build_report(record)
         environment = json.loads((directory / "environment.json").read_text())
         for old in [*directory.glob("data/*.csv"), *directory.glob("figures/*")]:
             old.unlink()
-        write_report(build_report(record), record, environment, directory)
+        write_report(report, record, environment, directory)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def _flat(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _overview(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> Section:
     peaks = record.results["peaks"]
-    tables = [*_size_tables(rows, record.inputs["unit"])]
+    tables = [*_size_tables(record, rows)]
     if record.results["joint"]:
         tables.append(_joint_table(record.results["joint"]))
     if peaks:
@@ -197,11 +197,11 @@ def _data(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     return Table(name=name, title=title, columns=columns, rows=rows, terminal=False)
 
 
-def _size_tables(rows: Sequence[Mapping[str, Any]], unit: str) -> list[Table]:
-    """All sizes where they are few; of a sweep, one integer multiple beside two sizes near it."""
+def _size_tables(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """All sizes where they are few; of a sweep, one integer multiple beside two other sizes."""
     sizes = sorted({row["table_rows"] for row in rows})
     if len(rows) > _MAX_TABLES_SHOWN:
-        sizes = _telling_sizes(rows, unit)
+        sizes = _telling_sizes(record, rows)
     shown = sorted(
         (row for row in rows if row["table_rows"] in sizes),
         key=lambda row: (row["order"], sizes.index(row["table_rows"])),
@@ -214,12 +214,12 @@ def _size_tables(rows: Sequence[Mapping[str, Any]], unit: str) -> list[Table]:
     return tables
 
 
-def _telling_sizes(rows: Sequence[Mapping[str, Any]], unit: str) -> list[int]:
+def _telling_sizes(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """The tallest integer multiple, one row more, and the least resonant size."""
     lowest = [row for row in rows if row["order"] == min(r["order"] for r in rows)]
+    unit, calm = record.inputs["unit"], record.results["recommendation"]["table_rows"]
     whole = [row for row in lowest if row["name"].endswith(unit) and row["distance"] == 0]
     whole = [row for row in whole if "/" not in row["name"]]
-    calm = max(lowest, key=lambda row: row["lattice_length"])["table_rows"]
     if not whole:
         return [calm]
     tallest = max(whole, key=lambda row: row["excess_collisions"] or 0.0)["table_rows"]
