@@ -43,6 +43,12 @@ class ResourceError(NgscaleError):
     exit_code = 6
 
 
+class GateError(NgscaleError):
+    """A check that the user asked for says no."""
+
+    exit_code = 7
+
+
 class MissingExtraError(NgscaleError):
     """An optional dependency is not installed; the message gives the pip command."""
 
