@@ -196,6 +196,18 @@ class NgramSpec:
         return tuple(i for i, n in enumerate(self.table_orders) if n == order)
 
     @property
+    def largest_id(self) -> int:
+        """The largest token id whose hash cannot overflow: ids may exceed ``vocab_size`` where a
+        model has more tokens than it hashes by (LongCat-Next).
+        """
+        bound = 2**32 - 1
+        if self.hash.arithmetic != "exact":
+            return bound
+        if isinstance(self.hash, XorHash):
+            return min(bound, (2**63 - 1) // max(self.hash.multipliers[: self.max_order]))
+        return min(bound, (2**64 - 1) // (self.max_order * max(1, max(self.table_rows) - 1)))
+
+    @property
     def physical_rows(self) -> int:
         """Rows stored in all tables, reserved and padding rows included."""
         sizes = [rows + self.reserved_rows for rows in self.table_rows]

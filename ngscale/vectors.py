@@ -85,6 +85,8 @@ def _read_vector(entry: Any, source: str) -> Vector:
     except SpecError as error:
         raise InputError(f"{source}: config: {error}") from error
     tokens = list(reader.wholes("tokens", minimum=0, maximum=2**32 - 1))
+    if tokens and max(tokens) > spec.largest_id:
+        raise reader.fail("tokens", f"{max(tokens)} cannot be hashed: {spec.largest_id} at most")
     ids = _ids(reader, spec, len(tokens))
     return Vector(
         scheme=scheme,
@@ -172,7 +174,8 @@ def check_vector(vector: Vector) -> Difference | None:
     ids = row_ids_exact(tokens, spec, segments=vector.segments, dead=vector.dead)
     found = _first("ids", vector.ids, ids)
     if found is None and vector.lookup_mask is not None:
-        found = _first("lookup_mask", vector.lookup_mask, read_rows_exact(tokens, spec))
+        read = read_rows_exact(tokens, spec, segments=vector.segments, dead=vector.dead)
+        found = _first("lookup_mask", vector.lookup_mask, read)
     if found is None and vector.averaged is not None:
         averaged = [[value] for value in averaged_exact(tokens, spec)]
         found = _first("divide_by_13", [[value] for value in vector.averaged], averaged)
@@ -203,15 +206,16 @@ def export_vectors(spec: NgramSpec, number: int, seed: int, *, length: int = 32)
             rng.choice(special) if rng.random() < 0.25 else rng.randrange(spec.vocab_size)
             for _ in range(length)
         ]
-        vectors.append(
-            {
-                "scheme": EXPORT_SCHEME,
-                "config": spec_json(spec),
-                "tokens": tokens,
-                "ids": row_ids_exact(tokens, spec),
-                "table_sizes": list(spec.table_rows),
-            }
-        )
+        vector = {
+            "scheme": EXPORT_SCHEME,
+            "config": spec_json(spec),
+            "tokens": tokens,
+            "ids": row_ids_exact(tokens, spec),
+            "table_sizes": list(spec.table_rows),
+        }
+        if spec.policy.row_zero != "row":
+            vector["lookup_mask"] = read_rows_exact(tokens, spec)
+        vectors.append(vector)
     return {"about": "Local row ids per position (outer list) and table.", "vectors": vectors}
 
 

@@ -14,6 +14,8 @@ class Window(NamedTuple):
     """c_0 .. c_(N-1)."""
     ignored: list[bool]
     """Which of them are ignored ids."""
+    reach: int
+    """How many places back it sees; what lies further is the fill."""
 
 
 def windows_exact(
@@ -57,12 +59,13 @@ def windows_exact(
     windows = []
     for p in range(len(tokens)):
         sees = not blocks[p] and not (policy.zero_id == "closes" and hashed[p] == 0)
-        window = Window([hashed[p]], [ignored[p]])
+        ids, skipped, reach = [hashed[p]], [ignored[p]], 0
         for q in range(p - 1, p - spec.max_order, -1):
             sees = sees and q >= 0 and not ends(q, p)
-            window.ids.append(hashed[q] if sees else fill)
-            window.ignored.append(sees and ignored[q])
-        windows.append(window)
+            ids.append(hashed[q] if sees else fill)
+            skipped.append(sees and ignored[q])
+            reach += sees
+        windows.append(Window(ids, skipped, reach))
     return windows
 
 
@@ -97,15 +100,21 @@ def row_ids_exact(
     return [[row(p, window, i) for i in range(spec.num_tables)] for p, window in enumerate(windows)]
 
 
-def read_rows_exact(tokens: Sequence[int], spec: NgramSpec) -> list[list[bool]]:
+def read_rows_exact(
+    tokens: Sequence[int],
+    spec: NgramSpec,
+    *,
+    segments: Sequence[int] | None = None,
+    dead: Sequence[bool] | None = None,
+) -> list[list[bool]]:
     """Which looked-up rows are read as stored; the others read as the zero vector (D5, D9).
 
     Raises:
         SpecError: the spec leaves the fill undecided.
     """
-    ids = row_ids_exact(tokens, spec)
+    ids = row_ids_exact(tokens, spec, segments=segments, dead=dead)
     if spec.policy.row_zero == "zero_vector_before_modulus":
-        windows = windows_exact(tokens, spec)
+        windows = windows_exact(tokens, spec, segments=segments, dead=dead)
         return [
             [
                 row is not None and any(window.ids[:n])

@@ -1,0 +1,374 @@
+"""A target, tokens and policies -> records; a file of vectors -> a record; a target -> vectors."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ngscale import presets
+from ngscale.config_reader import ConfigReader, read_config
+from ngscale.errors import InputError, SpecError, UsageError
+from ngscale.ids.lookups import Change, Lookups, Tokens, changes, look_up
+from ngscale.ngram_config import EXTENSION_KEY, NGRAM_MODEL_TYPE, read_specs
+from ngscale.policy import Policy
+from ngscale.presets.policies import SpecialIds, apply, find, special_ids
+from ngscale.records import SCHEMA_VERSION, RunRecord
+from ngscale.spec import NgramSpec, PolynomialHash
+from ngscale.vectors import Difference, check_vector, export_vectors, read_vectors
+
+OWN_POLICY = "the config"
+"""What records call the policy that a config.json itself describes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """The tables of a target, and the ids that a policy may need."""
+
+    title: str
+    config_sha256: str
+    specs: tuple[NgramSpec, ...]
+    special: SpecialIds
+    given: frozenset[str]
+    """Fields of ``special`` that came from the command line."""
+    vocab_size: int
+    """Ids the model has; it may hash by fewer (LongCat-Next)."""
+    explicit: bool
+    """Whether the policy stands in an extension block of the config."""
+
+
+def load(target: str, *, layer: int | None = None, given: Mapping[str, Any]) -> Subject:
+    """The tables of ``target``: all, or those that a layer reads; ``given``: special ids.
+
+    Raises:
+        InputError: the target is none, or its config is not understood.
+        UsageError: no table is read by that layer.
+    """
+    path = presets.resolve(target)
+    specs = read_specs(path)
+    if layer is not None:
+        listed = sorted({index for spec in specs for index in spec.layers})
+        specs = tuple(spec for spec in specs if layer in spec.layers)
+        if not specs:
+            known = ", ".join(map(str, listed)) or "none, the rows join the input embedding"
+            raise UsageError(f"--layer {layer}: reads no rows; layers that do: {known}")
+    reader = read_config(path)
+    special = replace(special_ids(reader, specs[0]), **given)
+    return Subject(
+        title=presets.title(target),
+        config_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        specs=specs,
+        special=special,
+        given=frozenset(given),
+        vocab_size=_vocab_size(reader, specs[0], special),
+        explicit=reader.model_type == NGRAM_MODEL_TYPE
+        or "policy" in (reader.values.get(EXTENSION_KEY) or {}),
+    )
+
+
+def _vocab_size(reader: ConfigReader, spec: NgramSpec, special: SpecialIds) -> int:
+    known = [spec.vocab_size, *(end for _, end in special.ignored)]
+    whole = reader.values.get("vocab_size")
+    if isinstance(spec.hash, PolynomialHash) and type(whole) is int:
+        known.append(whole)
+    return max(known)
+
+
+def under(subject: Subject, policy: str | None) -> tuple[NgramSpec, ...]:
+    """The subject's specs as the implementation ``policy`` hashes them.
+
+    Raises:
+        UsageError: the policy is not known or makes no sense for this model.
+    """
+    if policy is None:
+        return subject.specs
+    return tuple(apply(spec, policy, subject.special) for spec in subject.specs)
+
+
+def rows_record(
+    subject: Subject, tokens: Tokens, policy: str | None, other: str | None
+) -> tuple[RunRecord, list[Lookups]]:
+    """Rows at every position of every table, and what changes under the policy ``other``.
+
+    Raises:
+        UsageError: a policy does not fit, or an id is not in the vocabulary.
+        InputError: the config leaves something undecided.
+    """
+    _check_tokens(subject, tokens)
+    specs = under(subject, policy)
+    other_specs = None if other is None else under(subject, other)
+    _check_beside(tokens, (*specs, *(other_specs or ())))
+    try:
+        found = [look_up(tokens, spec) for spec in specs]
+        results: dict[str, Any] = {
+            "policy": policy_json(subject, specs[0], policy),
+            "layers": [_layer_json(spec, rows) for spec, rows in zip(specs, found, strict=True)],
+            "difference": None,
+        }
+        answer = _rows_answer(subject, specs, found, policy)
+        if other is not None and other_specs is not None:
+            names = (policy or OWN_POLICY, other)
+            changed = [
+                changes(tokens, spec, changed_spec, names)
+                for spec, changed_spec in zip(specs, other_specs, strict=True)
+            ]
+            results["difference"] = _difference_json(subject, tokens, other_specs, other, changed)
+            factors = (specs[0].word_scale, other_specs[0].word_scale)
+            answer = _difference_answer(subject, found, changed, names, factors)
+    except SpecError as error:
+        raise InputError(f"{subject.title}: {error}") from error
+    record = RunRecord(
+        verb="ids",
+        answer=answer,
+        inputs={
+            "target": subject.title,
+            "config_sha256": subject.config_sha256,
+            "policy": policy,
+            "diff": other,
+            "eos": subject.special.eos,
+            "pad_id": subject.special.pad,
+            "ignored": subject.special.ignored,
+            "tokens": tokens.ids,
+            "segments": tokens.segments,
+            "dead": tokens.dead,
+        },
+        results=results,
+    )
+    return record, found
+
+
+def _check_tokens(subject: Subject, tokens: Tokens) -> None:
+    for position, token in enumerate(tokens.ids):
+        if not 0 <= token < subject.vocab_size:
+            kind = "compressed ids" if subject.specs[0].compressed_vocab else "ids"
+            raise UsageError(
+                f"token {token} at position {position}: {subject.title} has {kind} "
+                f"0..{subject.vocab_size - 1}"
+            )
+
+
+def _check_beside(tokens: Tokens, specs: Sequence[NgramSpec]) -> None:
+    minded = [tokens.beside(spec.policy) for spec in specs]
+    if tokens.segments is not None and all(segments is None for segments, _ in minded):
+        raise UsageError("--segments: no policy asked for separates documents by segment ids")
+    if tokens.dead is not None and all(dead is None for _, dead in minded):
+        raise UsageError("--dead: no policy asked for treats positions without text differently")
+
+
+def policy_json(subject: Subject, spec: NgramSpec, policy: str | None) -> dict[str, Any]:
+    """The policy, every field of it with where it is from, and what is unverified."""
+    entry = None if policy is None else find(policy)
+    own = "the config's ngscale block" if subject.explicit else "the model family's published code"
+    where = own if entry is None else f"policy {entry.name}: {entry.source}"
+    origin = dict.fromkeys([*(field.name for field in fields(Policy)), "word_scale"], where)
+    read = {"boundary_tokens": "eos", "ignored_tokens": "ignored", "fill": "pad"}
+    keys = {"eos": "eos_token_id", "ignored": "oe_ignored_token_ids", "pad": "pad_token_id"}
+    options = {"eos": "--eos", "ignored": "--ignored", "pad": "--pad-id"}
+    for name, source in read.items():
+        value = getattr(subject.special, source)
+        held = getattr(spec.policy, name)
+        held = held[0] if source == "eos" and held else held
+        if value not in (None, ()) and held == value and (source != "pad" or value):
+            if source in subject.given and entry is not None:
+                origin[name] = options[source]
+            elif not subject.explicit:
+                origin[name] = f"{keys[source]} of the config"
+    if entry is not None and "word_scale" not in entry.spec:
+        origin["word_scale"] = own
+    values = {field.name: getattr(spec.policy, field.name) for field in fields(Policy)}
+    values["word_scale"] = spec.word_scale
+    return {
+        "name": OWN_POLICY if entry is None else entry.name,
+        "fields": {name: {"value": values[name], "from": origin[name]} for name in values},
+        "source": None if entry is None else entry.source,
+        "confidence": None if entry is None else entry.confidence,
+        "notes": [] if entry is None else [*entry.notes, *filter(None, [entry.draft])],
+        "unverified": [] if entry is None else entry.unverified,
+    }
+
+
+def _layer_json(spec: NgramSpec, found: Lookups) -> dict[str, Any]:
+    return {
+        "layers": spec.layers,
+        "tables": [
+            {"index": i, "order": order, "rows": rows}
+            for i, (order, rows) in enumerate(zip(spec.table_orders, spec.table_rows, strict=True))
+        ],
+        "ids": nullable(found),
+        "reads_as_zero": _pairs(found.zero.nonzero()),
+        "word_alone": found.word_alone.nonzero()[0].tolist(),
+    }
+
+
+def _pairs(places: tuple[Any, ...]) -> list[list[int]]:
+    return [list(pair) for pair in zip(*(axis.tolist() for axis in places), strict=True)]
+
+
+def nullable(found: Lookups) -> list[list[int | None]]:
+    """Rows as lists, None where nothing is looked up."""
+    if (found.ids >= 0).all():
+        rows: list[list[int | None]] = found.ids.tolist()
+        return rows
+    return [[None if row < 0 else row for row in rows] for rows in found.ids.tolist()]
+
+
+def _difference_json(
+    subject: Subject,
+    tokens: Tokens,
+    specs: Sequence[NgramSpec],
+    policy: str,
+    changed: Sequence[Sequence[Change]],
+) -> dict[str, Any]:
+    reasons = Counter(why for layer in changed for change in layer for why in change.reasons)
+    return {
+        "policy": policy_json(subject, specs[0], policy),
+        "reasons": [{"why": why, "positions": count} for why, count in reasons.most_common()],
+        "layers": [
+            {
+                "layers": spec.layers,
+                "ids": nullable(look_up(tokens, spec)),
+                "positions": [
+                    {
+                        "position": change.position,
+                        "token": tokens.ids[change.position],
+                        "tables": change.tables,
+                        "why": change.reasons,
+                    }
+                    for change in layer
+                ],
+            }
+            for spec, layer in zip(specs, changed, strict=True)
+        ],
+    }
+
+
+def _rows_answer(
+    subject: Subject, specs: Sequence[NgramSpec], found: Sequence[Lookups], policy: str | None
+) -> str:
+    bypassed = sum(int((rows.ids < 0).sum()) for rows in found)
+    zero = sum(int(rows.zero.sum()) for rows in found)
+    number = sum(rows.ids.size for rows in found) - bypassed
+    tables = sum(spec.num_tables for spec in specs)
+    rest = f", {bypassed:,} bypassed" if bypassed else ""
+    rest += f", {zero:,} that read as the zero vector" if zero else ""
+    kind = " (compressed)" if specs[0].compressed_vocab else ""
+    return (
+        f"{len(found[0].ids):,} token ids{kind} read {number:,} rows of {tables} tables of "
+        f"{subject.title} by the policy of {policy or OWN_POLICY}{rest}."
+    )
+
+
+def _difference_answer(
+    subject: Subject,
+    found: Sequence[Lookups],
+    changed: Sequence[Sequence[Change]],
+    names: tuple[str, str],
+    factors: tuple[str, str],
+) -> str:
+    one, two = names
+    scale = ""
+    if factors[0] != factors[1]:
+        scale = (
+            f"; the word embedding's factor differs: {factors[0]} in {one}, {factors[1]} in {two}"
+        )
+    positions = {change.position for layer in changed for change in layer}
+    if not positions:
+        return (
+            f"No position differs on these tokens between {one} and {two} in "
+            f"{subject.title}{scale}."
+        )
+    reads = sum(len(change.tables) for layer in changed for change in layer)
+    reasons = Counter(why for layer in changed for change in layer for why in change.reasons)
+    ((first, _),) = reasons.most_common(1)
+    more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+    return (
+        f"{len(positions):,} of {len(found[0].ids):,} positions ({reads:,} of "
+        f"{sum(rows.ids.size for rows in found):,} look-ups) of {subject.title} differ between "
+        f"{one} and {two}: {first}{more}{scale}."
+    )
+
+
+def check_record(path: Path) -> RunRecord:
+    """Every vector of a file against the definition.
+
+    Raises:
+        InputError: the file is not one of vectors; names the entry and the key.
+    """
+    vectors = read_vectors(path)
+    differences = [(index, check_vector(vector)) for index, vector in enumerate(vectors)]
+    failed = [(index, found) for index, found in differences if found is not None]
+    schemes = dict.fromkeys(vector.scheme for vector in vectors)
+    wrong = Counter(vectors[index].scheme for index, _ in failed)
+    rows = []
+    for scheme in schemes:
+        own = [vector for vector in vectors if vector.scheme == scheme]
+        rows.append(
+            {
+                "scheme": scheme,
+                "vectors": len(own),
+                "pass": len(own) - wrong[scheme],
+                "differ": wrong[scheme],
+                "positions": sum(len(vector.tokens) for vector in own),
+                "look_ups": sum(len(vector.tokens) * vector.spec.num_tables for vector in own),
+            }
+        )
+    listed = [_failure(index, vectors[index].scheme, found) for index, found in failed]
+    name = path.name.encode(errors="replace").decode()
+    look_ups = sum(row["look_ups"] for row in rows if isinstance(row["look_ups"], int))
+    answer = (
+        f"All {len(vectors)} vectors of {name} pass: {look_ups:,} look-ups in "
+        f"{len(schemes)} schemes."
+    )
+    if listed:
+        answer = f"{len(listed)} of {len(vectors)} vectors of {name} differ; {listed[0]['line']}."
+    return RunRecord(
+        verb="ids",
+        answer=answer,
+        inputs={"vectors": name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+        results={
+            "num_vectors": len(vectors),
+            "num_differ": len(listed),
+            "schemes": rows,
+            "differences": listed,
+        },
+    )
+
+
+def _failure(index: int, scheme: str, found: Difference) -> dict[str, Any]:
+    where = f"vectors[{index}] ({scheme})"
+    line = f"{where}: {found.what}"
+    if found.position is not None:
+        line = (
+            f"{where}: {found.what} at position {found.position}, table {found.table}: the file "
+            f"says {_json(found.expected)}, computed {_json(found.computed)}"
+        )
+    return {
+        "vector": index,
+        "scheme": scheme,
+        "what": found.what,
+        "position": found.position,
+        "table": found.table,
+        "expected": found.expected,
+        "computed": found.computed,
+        "line": line,
+    }
+
+
+def _json(value: int | bool | None) -> str:
+    return "null" if value is None else str(value).lower()
+
+
+def export(subject: Subject, policy: str | None, number: int, seed: int) -> dict[str, Any]:
+    """``number`` vectors of every layer's tables; the file passes ``check_record``."""
+    try:
+        files = [export_vectors(spec, number, seed) for spec in under(subject, policy)]
+    except SpecError as error:
+        raise InputError(f"{subject.title}: {error}") from error
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **files[0],
+        "target": subject.title,
+        "policy": policy_json(subject, under(subject, policy)[0], policy),
+        "vectors": [vector for file in files for vector in file["vectors"]],
+    }
