@@ -46,7 +46,7 @@ bench: $(VENV)/.installed-dev
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 reports: $(VENV)/.installed-dev
-	$(BIN)/python reports/render.py
+	$(BIN)/python -m reports.render
 
 clean:
 	rm -rf $(VENV) $(DEMO) dist

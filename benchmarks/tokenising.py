@@ -19,7 +19,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from ngscale.corpus import default_sources, read_documents
+from ngscale.corpus import Reading, default_sources, read_parts
 from ngscale.tokenizer import HfEngine, RankEngine, Tokenizer, load_tokenizer
 from ngscale.tokens import read_stream
 
@@ -34,14 +34,16 @@ class Timing:
 
 def sample(source: str | None, num_bytes: int) -> list[str]:
     """The first documents of a corpus, about ``num_bytes`` of them."""
-    texts: list[str] = []
+    texts = [""]
     size = 0
-    for text in read_documents([source] if source else default_sources()):
-        texts.append(text)
-        size += len(text)
-        if size >= num_bytes:
-            break
-    return texts
+    for part in read_parts([source] if source else default_sources(), Reading()):
+        texts[-1] += part.text
+        size += len(part.text)
+        if part.ends:
+            if size >= num_bytes:
+                break
+            texts.append("")
+    return [text for text in texts if text]
 
 
 def library_call(tokenizer: Tokenizer, texts: list[str]) -> Callable[[], int]:

@@ -25,14 +25,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
-from ngscale import artefacts
+from ngscale import artefacts, hub
 from ngscale.artefacts import embedded_dir as embedded_dir
-from ngscale.errors import InputError, NetworkError, UsageError
+from ngscale.errors import InputError, UsageError
+from ngscale.hub import HubDataset
 
 OnBadRecord = Literal["error", "skip", "replace"]
 KINDS = (".txt", ".jsonl", ".parquet")
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-HUB_PREFIX = "hf://"
 _BLOCK_BYTES = 2**20
 _BATCH_ROWS = 256
 _WAY_OUT = "mend the file, or --on-bad-record skip or replace"
@@ -62,6 +62,8 @@ class Reading:
     """Called with the bytes of the source files read since the last call."""
     bad: Counter[str] = field(default_factory=Counter)
     """Records ``skipped`` and ``replaced`` so far."""
+    resolved: dict[str, HubDataset] = field(default_factory=dict)
+    """Data sets of the hub by source, see ``dataset``."""
     block_bytes: int = _BLOCK_BYTES
     """How much is read at a time; results do not depend on it."""
 
@@ -69,6 +71,17 @@ class Reading:
         if self.on_bad_record not in get_args(OnBadRecord):
             known = ", ".join(get_args(OnBadRecord))
             raise UsageError(f"--on-bad-record {self.on_bad_record}: takes {known}")
+
+    def dataset(self, source: str) -> HubDataset:
+        """The data set ``hf://name``, resolved once: what is asked twice has one revision.
+
+        Raises:
+            InputError: it is not there.
+            NetworkError: the hub cannot be reached.
+        """
+        if source not in self.resolved:
+            self.resolved[source] = hub.resolve(source)
+        return self.resolved[source]
 
     def refuse(self, message: str) -> None:
         """Count a bad record as skipped.
@@ -152,7 +165,7 @@ def source_files(sources: Sequence[str]) -> list[Path]:
     Raises:
         InputError: a source names nothing, or something that is no regular file.
     """
-    local = (source for source in sources if not source.startswith(HUB_PREFIX))
+    local = (source for source in sources if not source.startswith(hub.PREFIX))
     files = [path for source in local for path in expand(source)]
     for path in files:
         try:
@@ -164,23 +177,6 @@ def source_files(sources: Sequence[str]) -> list[Path]:
     return files
 
 
-def read_documents(
-    sources: Sequence[str], *, text_field: str = "text", split: str = "train"
-) -> Iterator[str]:
-    """The documents of all sources in order, each whole.
-
-    Raises:
-        InputError: a file is unreadable, of an unknown kind, or lacks ``text_field``.
-        NetworkError: a hub data set cannot be reached.
-    """
-    held: list[str] = []
-    for part in read_parts(sources, Reading(text_field=text_field, split=split)):
-        held.append(part.text)
-        if part.ends:
-            yield "".join(held)
-            held.clear()
-
-
 def read_parts(sources: Sequence[str], reading: Reading) -> Iterator[Part]:
     """The documents of all sources in order; a long .txt comes in several parts.
 
@@ -190,8 +186,8 @@ def read_parts(sources: Sequence[str], reading: Reading) -> Iterator[Part]:
         NetworkError: a hub data set cannot be reached.
     """
     for source in sources:
-        if source.startswith(HUB_PREFIX):
-            yield from _read_hub(source.removeprefix(HUB_PREFIX), reading)
+        if source.startswith(hub.PREFIX):
+            yield from _read_hub(source, reading)
             continue
         for path in source_files([source]):
             try:
@@ -414,27 +410,15 @@ def _as_bytes(column: Any) -> list[bytes | None]:
     return list(column.cast(pyarrow.large_binary() if wide else pyarrow.binary()).to_pylist())
 
 
-def _read_hub(name: str, reading: Reading) -> Iterator[Part]:
-    import datasets
-
-    source = f"{HUB_PREFIX}{name}"
-    try:
-        rows = datasets.load_dataset(name, split=reading.split, streaming=True)
-        for number, row in enumerate(rows, start=1):
-            if reading.text_field not in row:
-                fields = ", ".join(row)
-                raise InputError(
-                    f"{source}: no text in {reading.text_field!r}; "
-                    f"--text-field takes one of {fields}"
-                )
-            text = row[reading.text_field]
-            if isinstance(text, str):
-                yield Part(text=text)
-            else:
-                reading.refuse(f"{source}: row {number} has no text in {reading.text_field!r}")
-    except ConnectionError as error:
-        raise NetworkError(f"{source}: cannot be reached: {error}") from error
-    except (ValueError, FileNotFoundError) as error:
-        raise InputError(f"{source}: {error}") from error
-    except OSError as error:  # what the hub library makes of an HTTP status
-        raise NetworkError(f"{source}: cannot be read: {error}") from error
+def _read_hub(source: str, reading: Reading) -> Iterator[Part]:
+    for number, row in enumerate(reading.dataset(source).rows(reading.split), start=1):
+        if reading.text_field not in row:
+            fields = ", ".join(row)
+            raise InputError(
+                f"{source}: no text in {reading.text_field!r}; --text-field takes one of {fields}"
+            )
+        text = row[reading.text_field]
+        if isinstance(text, str):
+            yield Part(text=text)
+        else:
+            reading.refuse(f"{source}: row {number} has no text in {reading.text_field!r}")

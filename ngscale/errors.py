@@ -44,7 +44,7 @@ class ResourceError(NgscaleError):
 
 
 class GateError(NgscaleError):
-    """A check that the user asked for says no."""
+    """A gate that was asked for (``--fail-on``, ``ids --check``) says no."""
 
     exit_code = 7
 

@@ -144,6 +144,10 @@ def read_design(path: Path) -> Design:
 
 
 def _read_longcat(reader: ConfigReader) -> LongcatModel:
+    if "text_vocab_size" in reader.values:
+        raise reader.fail(
+            "text_vocab_size", "a joint vocabulary's embedding and lm_head are not counted here"
+        )
     layers_key = "num_layers" if "num_layers" in reader.values else "num_hidden_layers"
     num_layers = reader.whole(layers_key)
     if layers_key == "num_hidden_layers":  # exports count each of the two sub-layers

@@ -12,7 +12,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,8 @@ class RunRecord:
     results: Mapping[str, Any]
     """The verb's own keys, which stand at the top level of the document. Floats keep 12
     significant digits: the same bytes on processors whose vector units round differently."""
+    columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Tables too long for JSON, as arrays by column; saved as ``data/<name>.parquet``."""
 
     def __post_init__(self) -> None:
         """Round the results."""

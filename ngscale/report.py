@@ -1,4 +1,4 @@
-"""Report -> README.md, report.html, CSV, SVG and PNG. The only jinja2 and matplotlib.
+"""Report -> README.md, report.html, CSV, Parquet, SVG and PNG. The only jinja2 and matplotlib.
 
 Everything but the foot of the report and environment.json is a pure function of the record.
 """
@@ -68,10 +68,12 @@ def write_report(
     images = {figure.name: _draw(figure) for figure in report.figures} if can_draw() else {}
     for table in report.tables:
         write_atomic(out / "data" / f"{table.name}.csv", csv_bytes(table))
+    for name, columns in record.columns.items():
+        write_atomic(out / "data" / f"{name}.parquet", parquet_bytes(columns))
     for name, (svg, png) in images.items():
         write_atomic(out / "figures" / f"{name}.svg", svg)
         write_atomic(out / "figures" / f"{name}.png", png)
-    command = shlex.join(["ngscale", *environment["argv"]])
+    command = shlex.join([*environment.get("program", ["ngscale"]), *environment["argv"]])
     made = _made(environment)
     html = Environment(autoescape=True, trim_blocks=True).from_string(_HTML)
     page = html.render(
@@ -151,6 +153,22 @@ def csv_bytes(table: Table) -> bytes:
     for row in table.rows:
         writer.writerow([_csv_cell(row.get(column.key)) for column in table.columns])
     return text.getvalue().encode()
+
+
+def parquet_bytes(columns: Mapping[str, Any]) -> bytes:
+    """Integer columns whose neighbours differ little: the differences, packed."""
+    import pyarrow
+    import pyarrow.parquet
+
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(
+        pyarrow.table(dict(columns)),
+        out,
+        compression="zstd",
+        use_dictionary=False,
+        column_encoding=dict.fromkeys(columns, "DELTA_BINARY_PACKED"),
+    )
+    return out.getvalue()
 
 
 def _csv_cell(value: Any) -> str:

@@ -7,6 +7,10 @@ row: with q*M = p*V + delta, bigrams (a, b) and (a + p, b + delta) share one (do
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int64
 
 MAX_DENOMINATOR = 6
 """Beyond q = 6 the measured peaks are within a few percent of the background."""
@@ -46,6 +50,29 @@ def nearest_fraction(rows: int, base: int) -> Neighbour:
     return Neighbour(p=p, q=q, offset=rows - nearest_rows(p, q, base), distance=distance)
 
 
+class Neighbours(NamedTuple):
+    """``Neighbour`` of many sizes at once."""
+
+    p: Int64[np.ndarray, " S"]
+    q: Int64[np.ndarray, " S"]
+    distance: Int64[np.ndarray, " S"]
+
+
+def nearest_fractions(sizes: Int64[np.ndarray, " S"], base: int) -> Neighbours:
+    """``nearest_fraction`` of every size."""
+    best = Neighbours(*(np.zeros(len(sizes), dtype=np.int64) for _ in range(3)))
+    best.distance.fill(np.iinfo(np.int64).max)
+    for q in range(1, MAX_DENOMINATOR + 1):
+        # Half to even, as ``round`` has it: p + 1 only above the half, or at it from an odd p.
+        p, rest = np.divmod(q * sizes, base)
+        p = np.maximum(1, p + ((2 * rest > base) | ((2 * rest == base) & (p % 2 == 1))))
+        distance = np.abs(q * sizes - p * base)
+        nearer = distance < best.distance
+        for kept, found in zip(best, (p, np.int64(q), distance), strict=True):
+            np.copyto(kept, found, where=nearer)
+    return best
+
+
 def shortest_vector(rows: int, base: int) -> tuple[int, int]:
     """The shortest (A, B) with ``A*V + B = 0 mod rows``: previous tokens A apart collide when the
     current ones are B apart. Signs are such that A >= 0.
@@ -67,9 +94,53 @@ def _square(vector: tuple[int, int]) -> int:
     return vector[0] ** 2 + vector[1] ** 2
 
 
+def name_by_vector(rows: int, base: int, unit: str = "V0") -> str:
+    """A size by the fraction that its shortest vector stands for, whatever the denominator.
+
+    From ``A*V + B = q*rows`` the size is ``A/q x V + B/q``.
+    """
+    p, rest = shortest_vector(rows, base)
+    q = (p * base + rest) // rows
+    if q < 1 or p < 1:
+        return f"{rows / base:.3f} x {unit}"
+    offset = rows - nearest_rows(p, q, base)
+    return Neighbour(p=p, q=q, offset=offset, distance=abs(rest)).name(unit)
+
+
 def lattice_length(rows: int, base: int) -> float:
     """Length of the shortest vector over sqrt(rows): at most about 1.07; near 0 is resonant."""
     return math.sqrt(_square(shortest_vector(rows, base)) / rows)
+
+
+def gcd_with_base(rows: int, base: int) -> int:
+    """What divides every ``V**s mod M``, s > 0: the current token fixes the row modulo it."""
+    return math.gcd(rows, base)
+
+
+def reachable_rows(rows: int, base: int, order: int) -> int:
+    """Rows that n-grams with one and the same current token can reach: min(V**(n-1), M/g), exactly.
+
+    What stands before the current token adds ``V * X mod M``, where X takes every value of
+    0..V**(n-1)-1; V*X mod M has period M/g in X and no repeat within it.
+    """
+    contexts: int = base ** (order - 1)
+    return min(contexts, rows // gcd_with_base(rows, base))
+
+
+def lattice_lengths(sizes: Int64[np.ndarray, " S"], base: int) -> Float64[np.ndarray, " S"]:
+    """``lattice_length`` of every size below 2**31, whose squares fit 63 bits."""
+    u = np.stack([np.zeros_like(sizes), sizes])
+    v = np.stack([np.ones_like(sizes), -(base % sizes)])
+    while True:
+        swap = (u * u).sum(axis=0) < (v * v).sum(axis=0)
+        u, v = np.where(swap, v, u), np.where(swap, u, v)
+        square = (v * v).sum(axis=0)
+        # To the nearest whole number; which way a half goes does not change the length.
+        step = ((u * v).sum(axis=0) + square // 2) // square
+        u -= step * v
+        if not np.any((u * u).sum(axis=0) < square):
+            length: Float64[np.ndarray, " S"] = np.sqrt(square / sizes)
+            return length
 
 
 def nearest_rows(p: int, q: int, base: int) -> int:

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from jaxtyping import UInt32
 
-from ngscale import artefacts
-from ngscale.corpus import HUB_PREFIX
+from ngscale import artefacts, hub
 from ngscale.errors import InputError, NetworkError, UsageError
 
 if TYPE_CHECKING:
@@ -144,7 +143,7 @@ def load_tokenizer(name: str) -> Tokenizer:
         InputError: there is none, it is not one, or an id exceeds ``MAX_VOCAB_SIZE``.
         NetworkError: the hub cannot be reached.
     """
-    path = _download(name) if name.startswith(HUB_PREFIX) else _find(name)
+    path = _download(name) if name.startswith(hub.PREFIX) else _find(name)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -155,7 +154,7 @@ def load_tokenizer(name: str) -> Tokenizer:
     _check_cap(path, vocab_size)
     short_name = path.parent.name if path.name in _FILES else path.name
     loaded = Tokenizer(
-        name=name.removeprefix(HUB_PREFIX) if name.startswith(HUB_PREFIX) else short_name,
+        name=name.removeprefix(hub.PREFIX) if name.startswith(hub.PREFIX) else short_name,
         sha256=hashlib.sha256(data).hexdigest(),
         vocab_size=vocab_size,
         engine=engine,
@@ -197,7 +196,7 @@ def _download(name: str) -> Path:
     """The tokenizer.json, else tekken.json, of a hub id; its config.json is fetched beside it."""
     from huggingface_hub import errors, hf_hub_download
 
-    repository = name.removeprefix(HUB_PREFIX)
+    repository = name.removeprefix(hub.PREFIX)
     for file in _FILES:
         try:
             found = Path(hf_hub_download(repository, file))

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt32
 
-from ngscale import token_cache
+from ngscale import hub, token_cache
 from ngscale.corpus import (
-    HUB_PREFIX,
     OnBadRecord,
     Part,
     Reading,
@@ -88,7 +88,7 @@ class TokenStream:
         return digest.hexdigest()
 
 
-def _ignore(steps: int, /) -> None:
+def ignore(steps: int, /) -> None:
     """The progress of a caller who does not ask."""
 
 
@@ -100,14 +100,14 @@ def read_stream(
     split: str = "train",
     on_bad_record: OnBadRecord = "error",
     cache: Path | None = None,
-    advance: Advance = _ignore,
+    advance: Advance = ignore,
 ) -> TokenStream:
     """Encode every document of the sources, in memory bounded by a few megabytes of text.
 
     With a ``cache`` directory the stream is kept there under a key of contents and options, found
-    again, and resumed where a killed run stopped. What comes from the hub is read anew each time:
-    nobody can tell beforehand whether it has changed. ``advance`` is told the bytes of the source
-    files as they are read.
+    again, and resumed where a killed run stopped. A data set of the hub is keyed by the commit its
+    files are read at, and read anew where they have none. ``advance`` is told the bytes of the
+    source files as they are read.
 
     Raises:
         InputError: a source is unreadable or bad, or there is no text in any.
@@ -117,6 +117,7 @@ def read_stream(
         text_field=text_field, split=split, on_bad_record=on_bad_record, advance=advance
     )
     files = source_files(sources)
+    pinned = [] if cache is None else _pinned(sources, reading, cache)
 
     def encode(num_done: int) -> Iterator[list[Encoded]]:
         return _encoded(read_parts(sources, reading), tokenizer, num_done)
@@ -129,12 +130,28 @@ def read_stream(
             text_field=text_field,
             on_bad_record=on_bad_record,
             files=[[*split_suffix(path), token_cache.file_sha256(path, root)] for path in files],
+            **({"hub": pinned} if pinned else {}),
         )
 
-    is_local = not any(source.startswith(HUB_PREFIX) for source in sources)
-    return _stored(
-        sources, tokenizer.vocab_size, cache if is_local else None, key, encode, reading.bad
-    )
+    keep = cache if pinned is not None else None
+    return _stored(sources, tokenizer.vocab_size, keep, key, encode, reading.bad)
+
+
+def _pinned(sources: Sequence[str], reading: Reading, cache: Path) -> list[Any] | None:
+    """Where among the files each data set of the hub stands, and its fingerprint; None where one
+    has no fingerprint.
+    """
+    found: list[Any] = []
+    for i, source in enumerate(sources):
+        if not source.startswith(hub.PREFIX):
+            continue
+        known = reading.dataset(source).fingerprint(
+            reading.split, lambda path: token_cache.file_sha256(path, cache)
+        )
+        if known is None:
+            return None
+        found.append([len(source_files(sources[:i])), known])
+    return found
 
 
 def _stored(
@@ -296,7 +313,7 @@ def read_bin(
     dtype: str,
     vocab_size: int,
     cache: Path | None = None,
-    advance: Advance = _ignore,
+    advance: Advance = ignore,
 ) -> TokenStream:
     """nanoGPT-style files of raw little-endian ids; each file is one document.
 
@@ -359,7 +376,7 @@ def is_bin(sources: Sequence[str]) -> bool:
         UsageError: some are and some are not.
     """
     kinds = {
-        not source.startswith(HUB_PREFIX) and all(p.suffix == ".bin" for p in expand(source))
+        not source.startswith(hub.PREFIX) and all(p.suffix == ".bin" for p in expand(source))
         for source in sources
     }
     if len(kinds) > 1:

@@ -1,15 +1,17 @@
 """Render every committed report again from its record.json, after a change of the rendering.
 
-python reports/render.py
+python -m reports.render
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
+from ngscale.audit import summary as audit_summary
 from ngscale.collisions import hit_rate, summary
 from ngscale.records import Report, RunRecord
 from ngscale.report import write_report
+from reports import lattice_score
 
 ROOT = Path(__file__).parent
 
@@ -33,17 +35,24 @@ def build_report(record: RunRecord) -> Report:
         if "hit_rates" in record.results:
             return hit_rate.build_report(record)
         return summary.build_report(record)
+    if record.verb == "audit":
+        if "audits" in record.results:
+            return audit_summary.combined_report(record)
+        return audit_summary.build_report(record)
+    if record.verb == "lattice-score":
+        return lattice_score.build_report(record)
     raise AssertionError(f"no renderer for {record.verb}")
 
 
 def main() -> None:
-    """Write all of them anew; records and environments stay what they are."""
+    """Write all of them anew; records, environments and Parquet stay what they are."""
     for directory in directories():
         record = read_record(directory)
+        report = build_report(record)
         environment = json.loads((directory / "environment.json").read_text())
-        for old in [*directory.glob("data/*"), *directory.glob("figures/*")]:
+        for old in [*directory.glob("data/*.csv"), *directory.glob("figures/*")]:
             old.unlink()
-        write_report(build_report(record), record, environment, directory)
+        write_report(report, record, environment, directory)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Plain-Python twins of every kernel. Imports nothing of the package."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import product
 
 
 def polynomial_row(gram: Sequence[int], base: int, rows: int) -> int:
@@ -202,3 +204,42 @@ def gram_marks(grams: Sequence[Sequence[int]], order: int) -> list[int]:
         new = i == 0 or grams[i - 1][:order] != gram[:order]
         marks.append(0 if len(gram) < order else 2 if new else 1)
     return marks
+
+
+def lattice_box(modulus: int, multipliers: Sequence[int], half_width: int) -> list[tuple[int, ...]]:
+    """Every v with |v_s| <= half_width and ``sum_s v_s multipliers_s = 0 mod modulus``."""
+    box = product(range(-half_width, half_width + 1), repeat=len(multipliers))
+    return [
+        v for v in box if sum(a * m for a, m in zip(v, multipliers, strict=True)) % modulus == 0
+    ]
+
+
+def box_sum(
+    modulus: int, multipliers: Sequence[int], half_width: int, weights: Sequence[float]
+) -> float:
+    """Sum over ``lattice_box`` of the product of weights[|v_s|]."""
+    box = lattice_box(modulus, multipliers, half_width)
+    return math.fsum(math.prod(weights[abs(a)] for a in v) for v in box)
+
+
+def rank_law(num_ids: int) -> list[float]:
+    """docs/method.md, Lattice score: P(i)."""
+    weights = [(i + 2.7) ** -1.05 for i in range(num_ids)]
+    return [weight / math.fsum(weights) for weight in weights]
+
+
+def rank_autocorrelation(num_ids: int) -> list[float]:
+    """docs/method.md, Lattice score: R(d)."""
+    law = rank_law(num_ids)
+    return [math.fsum(law[i] * law[i + d] for i in range(num_ids - d)) for d in range(num_ids)]
+
+
+def lattice_score(rows: int, base: int, order: int) -> float:
+    """The whole sum of docs/method.md from the probability of every row, nothing truncated."""
+    law = rank_law(base)
+    row_probability = [0.0] * rows
+    for gram in product(range(base), repeat=order):
+        row_probability[polynomial_row(gram, base, rows)] += math.prod(law[c] for c in gram)
+    same = math.fsum(p * p for p in law) ** order
+    together = math.fsum(p * p for p in row_probability)
+    return rows * (together - same) / (1 - same)

@@ -7,8 +7,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from ngscale.corpus import default_sources, embedded_dir, read_documents
+from ngscale.corpus import Reading, default_sources, embedded_dir
 from ngscale.errors import InputError, NetworkError
+from tests.documents import read_documents
 
 TEXTS = ["First document.", "Second,\nwith two lines."]
 
@@ -47,9 +48,9 @@ def test_hard_line_breaks_of_the_novels_are_joined() -> None:
 def test_text_jsonl_and_parquet_give_the_same_documents(tmp_path: Path) -> None:
     for index, text in enumerate(TEXTS):
         (tmp_path / f"{index}.txt").write_text(text)
-    assert list(read_documents([str(tmp_path / "*.txt")])) == TEXTS
-    assert list(read_documents([str(write_jsonl(tmp_path / "a.jsonl"))])) == TEXTS
-    assert list(read_documents([str(write_parquet(tmp_path / "a.parquet"))])) == TEXTS
+    assert read_documents([str(tmp_path / "*.txt")]) == TEXTS
+    assert read_documents([str(write_jsonl(tmp_path / "a.jsonl"))]) == TEXTS
+    assert read_documents([str(write_parquet(tmp_path / "a.parquet"))]) == TEXTS
 
 
 def test_a_directory_is_read_in_sorted_order(tmp_path: Path) -> None:
@@ -58,14 +59,14 @@ def test_a_directory_is_read_in_sorted_order(tmp_path: Path) -> None:
     (tmp_path / "sub" / "c.txt").write_text("c")
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "ignored.pdf").write_text("no")
-    assert list(read_documents([str(tmp_path)])) == ["a", "b", "c"]
+    assert read_documents([str(tmp_path)]) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("write", [write_jsonl, write_parquet])
 def test_local_files_stream_through_datasets_offline(tmp_path: Path, write: object) -> None:
     suffix = "jsonl" if write is write_jsonl else "parquet"
     write(tmp_path / f"train.{suffix}")  # type: ignore[operator]
-    assert list(read_documents([f"hf://{tmp_path}"])) == TEXTS
+    assert read_documents([f"hf://{tmp_path}"]) == TEXTS
 
 
 def test_an_unreachable_data_set_is_a_network_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,13 +76,13 @@ def test_an_unreachable_data_set_is_a_network_error(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(NetworkError, match="hf://nobody/nothing"):
-        list(read_documents(["hf://nobody/nothing"]))
+        read_documents(["hf://nobody/nothing"])
 
 
 def test_bad_corpora_are_refused_with_file_and_reason(tmp_path: Path) -> None:
     def refused(source: Path, pattern: str, field: str = "text") -> None:
         with pytest.raises(InputError, match=pattern):
-            list(read_documents([str(source)], text_field=field))
+            read_documents([str(source)], Reading(text_field=field))
 
     refused(tmp_path / "missing.txt", "no such file")
     refused(tmp_path, "the directory has no")

@@ -17,8 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngscale.corpus import OnBadRecord, Reading, read_parts
+from ngscale.corpus import OnBadRecord, Reading
 from ngscale.errors import InputError, UsageError
+from tests.documents import read_documents
 
 
 def zst(data: bytes) -> bytes:
@@ -30,13 +31,7 @@ def read(
 ) -> tuple[list[str], Counter[str]]:
     """Whole documents of a file, and the counts of bad records."""
     reading = Reading(on_bad_record=policy, block_bytes=block)
-    documents, held = [], ""
-    for part in read_parts([str(path)], reading):
-        held += part.text
-        if part.ends:
-            documents.append(held)
-            held = ""
-    return documents, +reading.bad
+    return read_documents([str(path)], reading), +reading.bad
 
 
 def error_of(path: Path, policy: OnBadRecord = "error", block: int = 2**20) -> str:

@@ -9,23 +9,40 @@ from ngscale import presets
 from ngscale.config_reader import read_config
 from ngscale.errors import InputError
 from ngscale.model_spec import LongcatModel, read_design
+from ngscale.ngram_config import read_specs
 
 
-def test_every_preset_is_a_design_with_a_source() -> None:
+def test_every_preset_has_a_source() -> None:
     sources = tomllib.loads((Path(presets.__file__).parent / "sources.toml").read_text())
-    assert sorted(sources) == presets.names()
-    for name in presets.names():
-        read_design(presets.resolve(name))
-        assert {"model", "paper", "values", "published"} <= set(sources[name])
+    assert sorted(sources) == presets.ngram_names()
+    for source in sources.values():
+        assert {"model", "paper", "values", "published"} <= set(source)
 
 
-def test_presets_are_the_models_whose_shapes_are_all_published() -> None:
+def test_presets_of_whole_models_are_those_whose_shapes_are_all_published() -> None:
     """LongCat-2.0 is absent on purpose: its attention dimensions are not published."""
     assert presets.names() == [
         "longcat-flash-chat",
         "longcat-flash-lite",
         "longcat-flash-lite-sparse",
     ]
+    for name in presets.names():
+        read_design(presets.resolve(name))
+
+
+def test_presets_with_tables_are_those_that_have_a_spec() -> None:
+    for name in presets.ngram_names():
+        if name in presets.with_tables():
+            assert read_specs(presets.resolve(name))
+        else:
+            with pytest.raises(InputError, match="no n-gram tables"):
+                read_specs(presets.resolve(name))
+
+
+def test_a_model_with_a_joint_vocabulary_is_not_counted() -> None:
+    """LongCat-Next's lm_head has 131,125 rows, its embedding 282,624."""
+    with pytest.raises(InputError, match="text_vocab_size"):
+        read_design(presets.resolve("longcat-next"))
 
 
 def test_the_sparse_preset_is_lite_plus_indexers() -> None:
@@ -61,7 +78,7 @@ def test_a_directory_without_a_config_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_target_lists_the_presets(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no such file, .* presets: longcat-flash-chat, "):
+    with pytest.raises(InputError, match=r"no such file, .* presets: blt, deepseek-v4.1-flash, "):
         presets.resolve(str(tmp_path / "longcat-flash"))
 
 

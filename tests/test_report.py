@@ -1,7 +1,9 @@
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ngscale import report as report_module
@@ -83,3 +85,17 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary(
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_columns_too_long_for_json_are_parquet_and_the_same_bytes(tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    columns = {"order": np.full(5, 2), "rows": np.array([7, 8, 9, 11, 2**31])}
+    record = replace(RECORD, columns={"many": columns})
+    for name in ("one", "two"):
+        write_report(small_report(), record, environment(["v"]), tmp_path / name)
+    one, two = (tmp_path / name / "data" / "many.parquet" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+    read = pyarrow.parquet.read_table(one).to_pydict()
+    assert read == {name: values.tolist() for name, values in columns.items()}
+    assert "many" not in dump_json(record.document())

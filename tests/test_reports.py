@@ -5,10 +5,16 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet
 import pytest
 
+from ngscale.collisions.occupancy import Sharing
+from ngscale.collisions.survey import survey
+from ngscale.collisions.sweep import SharingSweep
 from ngscale.report import body_markdown, csv_bytes
 from reports.render import ROOT, build_report, directories, read_record
 
@@ -29,6 +35,27 @@ def test_a_committed_report_is_its_record_rendered(directory: Path) -> None:
         assert len(list(csv.reader(io.StringIO(committed.decode())))) == len(table.rows) + 1
     for figure in report.figures:
         assert (directory / "figures" / f"{figure.name}.svg").stat().st_size > 1000
+
+
+SURVEYED = [directory for directory in REPORTS if (directory / "data/every_size.parquet").exists()]
+
+
+@pytest.mark.parametrize("directory", SURVEYED, ids=lambda d: d.name)
+def test_what_a_survey_says_is_what_its_data_say(directory: Path) -> None:
+    record = read_record(directory)
+    data = pyarrow.parquet.read_table(directory / "data" / "every_size.parquet").to_pydict()
+    data = {name: np.array(values) for name, values in data.items()}
+    for told in record.results["survey"]:
+        of_order = data["order"] == told["order"]
+        swept = SharingSweep(
+            order=told["order"],
+            distinct=told["distinct"],
+            occurrences=told["occurrences"],
+            sizes=data["table_rows"][of_order],
+            measured=Sharing(*(data[key][of_order] for key in Sharing._fields)),
+        )
+        found = survey(swept, record.inputs["base"], record.inputs["unit"])
+        assert replace(record, results=dict(found.summary)).results == told
 
 
 def test_every_report_is_in_the_log() -> None:

@@ -1,14 +1,20 @@
+import itertools
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ngscale.resonance import (
     fractions_between,
+    gcd_with_base,
     lattice_length,
+    lattice_lengths,
     nearest_fraction,
+    nearest_fractions,
     nearest_rows,
+    reachable_rows,
     shortest_vector,
 )
 
@@ -47,11 +53,24 @@ def test_fractions_between_are_reduced_sorted_and_complete() -> None:
 @pytest.mark.parametrize(
     ("rows", "vector", "length"),
     [
-        (3_932_160, (30, 0), 0.015),
         (3_932_174, (30, 14), 0.017),
         (3_932_292, (30, 132), 0.068),
         (3_933_471, (30, 1311), 0.661),
+        (3_932_160, (30, 0), 0.015),
+        (4_063_232, (31, 0), 0.015),
+        (3_945_268, (301, 8), 0.152),
         (3_958_375, (151, 3), 0.076),
+        (3_964_929, (121, 4), 0.061),
+        (3_975_851, (91, 1), 0.046),
+        (3_997_697, (61, 2), 0.031),
+        (3_997_828, (61, 264), 0.136),
+        (10_297_934, (2357, 1316), 0.84),
+        (13_107_201, (100, 1), 0.028),
+        (7_812_416, (298, 2624), 0.94),
+        (1_599_079, (61, 3), 0.048),
+        (1_603_142, (159, 398), 0.34),
+        (3_774_874, (144, 2), 0.074),
+        (3_778_937, (173, -1834), 0.95),
         (4_006_478, (917, 1316), 0.80),
         (4_011_328, (1469, -1024), 0.89),
         (4_013_167, (1684, -1063), 0.99),
@@ -79,3 +98,35 @@ def test_the_shortest_vector_is_shortest_by_brute_force(rows: int, base: int) ->
         if (a, b) != (0, 0) and (a * base + b) % rows == 0
     )
     assert found[0] ** 2 + found[1] ** 2 == best
+
+
+def test_longcat_2_has_sixteen_even_moduli() -> None:
+    """HASHING section 10, F1: V = 163,840 = 2**15 * 5, moduli 16,476,898 + 2i, g up to 256."""
+    gcds = [gcd_with_base(16_476_898 + 2 * i, 163_840) for i in range(16)]
+    assert gcds == [2, 20, 2, 8, 2, 4, 10, 16, 2, 4, 2, 40, 2, 4, 2, 256]
+    assert {gcd_with_base(78 * 131_072 + 2 * i + 1, 131_072) for i in range(12)} == {1}
+
+
+@pytest.mark.parametrize(("base", "order"), [(2, 2), (6, 2), (6, 3), (10, 3), (4, 4)])
+def test_reachable_rows_are_counted_exactly(base: int, order: int) -> None:
+    """HASHING section 10, F1: min(V**(n-1), M/g), for every current token."""
+    for rows in range(1, 300):
+        contexts = list(itertools.product(range(base), repeat=order - 1))
+        for current in (0, base - 1):
+            reached = {
+                sum(c * base**s for s, c in enumerate((current, *context))) % rows
+                for context in contexts
+            }
+            assert len(reached) == reachable_rows(rows, base, order)
+
+
+@given(st.lists(st.integers(1, 2**31 - 1), min_size=1, max_size=20), st.integers(2, 300_000))
+def test_many_sizes_at_once_get_what_each_gets_alone(sizes: list[int], base: int) -> None:
+    sizes += [base, 3 * base // 2 + 1, 2 * base]
+    many = np.array(sizes, dtype=np.int64)
+    alone = [nearest_fraction(rows, base) for rows in sizes]
+    assert list(zip(*map(np.ndarray.tolist, nearest_fractions(many, base)), strict=True)) == [
+        (near.p, near.q, near.distance) for near in alone
+    ]
+    lengths = [lattice_length(rows, base) for rows in sizes]
+    assert lattice_lengths(many, base).tolist() == pytest.approx(lengths, rel=1e-12)

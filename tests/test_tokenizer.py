@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ngscale.corpus import embedded_dir
 from ngscale.errors import InputError, NetworkError, UsageError
 from ngscale.tokenizer import _NEVER, MAX_VOCAB_SIZE, RankEngine, load_tokenizer
+from tests.documents import read_documents
 from tests.tokenizer_files import MERGES, SPLIT, ranked, write_json, write_ranks, write_tekken
 
 
@@ -181,10 +182,8 @@ def test_a_closed_stderr_is_no_obstacle(tmp_path: Path) -> None:
 def test_a_built_tokenizer_and_corpus_go_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ngscale.corpus import read_documents
-
     monkeypatch.setenv("NGSCALE_CACHE", str(tmp_path))
-    for load in (lambda: load_tokenizer("tekken"), lambda: list(read_documents(["english"]))):
+    for load in (lambda: load_tokenizer("tekken"), lambda: read_documents(["english"])):
         with pytest.raises(InputError, match="not built yet; run: ngscale corpora build"):
             load()
     (tmp_path / "tokenizers/tekken").mkdir(parents=True)
@@ -192,4 +191,4 @@ def test_a_built_tokenizer_and_corpus_go_by_name(
     (tmp_path / "corpora/english").mkdir(parents=True)
     (tmp_path / "corpora/english/a.jsonl").write_text(json.dumps({"text": "a"}))
     assert load_tokenizer("tekken").name == "tekken"
-    assert list(read_documents(["english"])) == ["a"]
+    assert read_documents(["english"]) == ["a"]

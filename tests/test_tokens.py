@@ -12,9 +12,10 @@ import pyarrow.parquet
 import pytest
 from tokenizers import Tokenizer as HfTokenizer
 
-from ngscale.corpus import default_sources, embedded_dir, read_documents
+from ngscale.corpus import default_sources, embedded_dir
 from ngscale.errors import InputError, ResourceError, UsageError
 from ngscale.tokens import TokenStream, is_bin, load_tokenizer, read_bin, read_stream
+from tests.documents import read_documents
 from tests.tokenizer_files import write_prefix_space, write_ranks
 
 
@@ -194,7 +195,7 @@ def test_long_documents_in_pieces_have_the_ids_of_the_whole(
         "tiny ranks": lambda: load_tokenizer(str(write_ranks(tmp_path / "cl100k_base.tiktoken"))),
         "prefix space": lambda: load_tokenizer(str(write_prefix_space(tmp_path))),
     }[name]()
-    text = next(read_documents(default_sources()))[:200_000]
+    text = read_documents(default_sources())[0][:200_000]
     whole = [text, "no place to cut" * 3000, "", "\n \n" * 5000, text[:3000]]
     path = write_jsonl(tmp_path / "a.jsonl", whole)
     expected = [ids.tolist() for ids in tokenizer.encode(whole) if len(ids)]

@@ -5,7 +5,7 @@ n-grams, M = rows, c_g = occurrences of n-gram g, T = sum of c_g.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -13,6 +13,7 @@ from jaxtyping import Float64, Int64
 from ngscale.hashing.byte_hashes import Ideal
 from ngscale.ngrams import NgramTable
 
+Numbers = int | Float64[np.ndarray, "..."] | Int64[np.ndarray, "..."]
 _QUADRATURE_POINTS = 513
 _MAX_ROW_SEEDS = 8
 """Draws of the ideal hash over which the busiest row is averaged."""
@@ -42,6 +43,18 @@ class Expected:
         return None if self.purity is None else 1.0 - self.purity
 
 
+def expect_sharing(n: int, rows: int) -> Expected:
+    """What depends on the number of n-grams alone, not on how often each occurs."""
+    occupied, shared = float(expected_occupied(n, rows)), float(company(n, rows))
+    return Expected(
+        occupied=occupied,
+        collisions=n - occupied,
+        collisions_sd=float(occupied_variance(n, rows)) ** 0.5,
+        colliding=n * shared,
+        token_weighted=shared,
+    )
+
+
 class IdealHash:
     """Expectations for one n-gram table at any number of rows.
 
@@ -63,14 +76,10 @@ class IdealHash:
 
     def at(self, table_rows: int) -> Expected:
         """Expectations for a table of ``table_rows`` rows."""
-        n, rows = self.distinct, table_rows
+        rows = table_rows
         own_traffic, weighted_log = self._spectrum.row_traffic(rows)
-        return Expected(
-            occupied=expected_occupied(n, rows),
-            collisions=n - expected_occupied(n, rows),
-            collisions_sd=occupied_variance(n, rows) ** 0.5,
-            colliding=n * company(n, rows),
-            token_weighted=company(n, rows),
+        return replace(
+            expect_sharing(self.distinct, rows),
             purity=own_traffic / self.occurrences,
             effective_rows=float(self.occurrences * np.exp(-weighted_log / self.occurrences)),
             max_row_share=float(np.interp(1.0 / rows, self._inverse_rows, self._max_row_shares)),
@@ -81,30 +90,38 @@ class IdealHash:
         return self._spectrum.row_traffic(table_rows)[0] / self.occurrences
 
 
-def expected_occupied(n: int, rows: int) -> float:
+def expected_occupied(n: Numbers, rows: Numbers) -> Float64[np.ndarray, "..."]:
     """``M (1 - (1 - 1/M)**n)``."""
-    if rows == 1:
-        return float(min(n, 1))
-    return float(-rows * np.expm1(n * np.log1p(-1.0 / rows)))
+    return np.asarray(-np.asarray(rows) * np.expm1(_times(n, _log_missed(rows))))
 
 
-def company(n: int, rows: int) -> float:
+def company(n: Numbers, rows: Numbers) -> Float64[np.ndarray, "..."]:
     """``1 - (1 - 1/M)**(n-1)``: the chance that an n-gram shares its row."""
-    if rows == 1:
-        return float(n > 1)
-    return float(-np.expm1((n - 1) * np.log1p(-1.0 / rows)))
+    return np.asarray(-np.expm1(_times(np.asarray(n) - 1, _log_missed(rows))))
 
 
-def occupied_variance(n: int, rows: int) -> float:
+def occupied_variance(n: Numbers, rows: Numbers) -> Float64[np.ndarray, "..."]:
     """Var = M p (1-p) + M (M-1) (p2 - p**2), p = (1-1/M)**n, p2 = (1-2/M)**n.
 
     ``p2 - p**2`` is taken as ``p**2 * expm1(n log(1 - 1/(M-1)**2))``, which does not cancel.
     """
-    if rows <= 2:
-        return 0.0 if rows == 1 or n == 0 else 2.0 * 0.5**n * (1.0 - 2.0 * 0.5**n)
-    empty = np.exp(n * np.log1p(-1.0 / rows))
-    joint = empty**2 * np.expm1(n * np.log1p(-1.0 / (rows - 1) ** 2))
-    return float(max(0.0, rows * empty * (1.0 - empty) + rows * (rows - 1) * joint))
+    rows = np.asarray(rows, dtype=np.float64)
+    empty = np.exp(_times(n, _log_missed(rows)))
+    pair = np.expm1(_times(n, _log_missed(np.maximum(rows - 1.0, 1.0) ** 2)))
+    variance = rows * empty * (1.0 - empty) + rows * (rows - 1.0) * empty**2 * pair
+    return np.asarray(np.maximum(0.0, variance))
+
+
+def _log_missed(rows: Numbers) -> Float64[np.ndarray, "..."]:
+    """``log(1 - 1/M)``: minus infinity for one row, which nothing misses."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log1p(-1.0 / np.asarray(rows, dtype=np.float64)))
+
+
+def _times(n: Numbers, log_missed: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
+    """The product, 0 for n = 0 also where the logarithm is infinite."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.asarray(n) > 0, n * log_missed, 0.0)
 
 
 class _Spectrum:

@@ -1,6 +1,7 @@
 """Which table sizes a sweep measures: arithmetic on the hash base, no corpus."""
 
 from ngscale.errors import UsageError
+from ngscale.primes import next_prime, previous_prime
 from ngscale.resonance import fractions_between, nearest_rows
 
 _COARSE_STEPS = 60.618034
@@ -13,7 +14,8 @@ MAX_SIZES = 1_000_000
 
 def ratio_grid(low: float, high: float, base: int, step: int | None = None) -> list[int]:
     """Sizes of [low, high] x base: every ``step`` rows, or, without a step, coarse everywhere,
-    dense around integer multiples and at every p/q with q <= 6 (a little beyond both ends).
+    dense around integer multiples, whose nearest primes are among them, and at every p/q with
+    q <= 6 (a little beyond both ends).
 
     Raises:
         UsageError: more than ``MAX_SIZES`` sizes.
@@ -27,6 +29,7 @@ def ratio_grid(low: float, high: float, base: int, step: int | None = None) -> l
         offsets = _OFFSETS if q == 1 else _FRACTION_OFFSETS
         middle = nearest_rows(p, q, base)
         sizes |= {middle + sign * offset for offset in (0, *offsets) for sign in (-1, 1)}
+        sizes |= set(nearest_primes(middle)) if q == 1 else set()
     return sorted(size for size in sizes if size >= base)
 
 
@@ -43,7 +46,14 @@ def around_grid(ratio: float, within: int, base: int, step: int | None = None) -
         offsets = [offset for offset in _OFFSETS if offset < within] + [within]
         offsets += [2 * offset - 1 for offset in offsets if 2 * offset - 1 < within]
         sizes = {middle + sign * offset for offset in (0, *offsets) for sign in (-1, 1)}
+        sizes |= {prime for prime in nearest_primes(middle) if abs(prime - middle) <= within}
     return sorted(size for size in sizes if size >= 1)
+
+
+def nearest_primes(rows: int) -> list[int]:
+    """The primes next below and above ``rows``."""
+    below = previous_prime(rows)
+    return [*([] if below is None else [below]), next_prime(rows)]
 
 
 def _every(first: int, last: int, step: int) -> list[int]:

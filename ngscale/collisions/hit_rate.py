@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt32
 
-from ngscale.collisions.sweep import Done
+from ngscale.collisions.threads import Done
 from ngscale.errors import UsageError
 from ngscale.hashing.byte_hashes import Ideal
 from ngscale.hashing.scheme import Scheme
@@ -80,7 +80,7 @@ def _curve(
         points.append(
             HitRate(order=order, sequences=read, touched=touched[0], touched_ideal=touched[1])
         )
-        done()
+        done(1)
     return points
 
 

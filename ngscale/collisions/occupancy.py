@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int64
 
-from ngscale.collisions.threads import Scratch, num_threads, run_jobs
+from ngscale.collisions.threads import Done, Scratch, nobody, num_threads, run_jobs
 from ngscale.hashing.longcat import Lanes, gram_codes, gram_row_ids, lane_columns
 from ngscale.ngrams import NgramTable
 from ngscale.spec import check_rows
@@ -60,7 +60,8 @@ def occupied_rows(
     Raises:
         SpecError: a size is out of range.
     """
-    return _sweep(table, hash_base, sizes, threads, intrinsic=intrinsic, shared=False).occupied
+    found = _sweep(table, hash_base, sizes, threads, nobody, intrinsic=intrinsic, shared=False)
+    return found.occupied
 
 
 def sharing(
@@ -70,13 +71,14 @@ def sharing(
     *,
     threads: int | None = None,
     intrinsic: bool = True,
+    done: Done = nobody,
 ) -> Sharing:
     """Occupied rows, colliding n-grams and colliding occurrences, at every size.
 
     Raises:
         SpecError: a size is out of range.
     """
-    return _sweep(table, hash_base, sizes, threads, intrinsic=intrinsic, shared=True)
+    return _sweep(table, hash_base, sizes, threads, done, intrinsic=intrinsic, shared=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,6 +111,7 @@ def _sweep(
     hash_base: int,
     sizes: Sequence[int],
     threads: int | None,
+    done: Done,
     *,
     intrinsic: bool,
     shared: bool,
@@ -126,22 +129,25 @@ def _sweep(
             keys = _keys(table, hash_base, shared=shared, intrinsic=intrinsic)
         jobs = jobs if keys is None else runs
     columns = _columns(table, shared=shared) if any(len(job) == 1 for job in jobs) else None
-    found: dict[int, tuple[int, int, int]] = {}
+    found = np.empty((len(todo), 3), dtype=np.int64)
+    at = {rows: i for i, rows in enumerate(todo)}
 
     def work(job: tuple[int, ...], scratch: Scratch) -> None:
         if len(job) > 1:
             assert keys is not None
-            found.update(_run(keys, table.distinct, job, scratch, shared=shared))
+            of_run = _run(keys, table.distinct, job, scratch, shared=shared)
+            found[at[job[0]] : at[job[-1]] + 1] = [of_run[rows] for rows in job]
         elif columns is None or columns.grams is None or job[0] > SPARSE * table.distinct:
-            found[job[0]] = _sparse(table, hash_base, job[0])
+            found[at[job[0]]] = _sparse(table, hash_base, job[0])
         elif keys is not None and not shared and job[0] >= max(_MIN_ROWS, hash_base):
-            found[job[0]] = _lone(keys, job[0], scratch), 0, 0
+            found[at[job[0]]] = _lone(keys, job[0], scratch), 0, 0
         else:
             lanes = Lanes.of(hash_base, job[0], table.order)
-            found[job[0]] = _one(columns, lanes, job[0], scratch, shared=shared)
+            found[at[job[0]]] = _one(columns, lanes, job[0], scratch, shared=shared)
+        done(len(job))
 
     run_jobs(jobs, work, Scratch, threads=threads)
-    results = np.array([found[rows] for rows in sizes], dtype=np.int64).reshape(-1, 3)
+    results = found[[at[rows] for rows in sizes]]
     return Sharing(*np.ascontiguousarray(results.T))
 
 

@@ -4,32 +4,56 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ngscale.collisions.peaks import SHOULDER_ROWS, Peak, Saving, find_peaks, least_resonant
+from ngscale.collisions.figure_3b import figure_3b, nearest_primes_of
+from ngscale.collisions.peaks import (
+    QUIET_LENGTH,
+    SHOULDER_ROWS,
+    Peak,
+    Saving,
+    find_peaks,
+    least_resonant,
+)
 from ngscale.collisions.subtables import Subtables
+from ngscale.collisions.survey import QUIET, THRESHOLDS, Survey
 from ngscale.collisions.sweep import Point
+from ngscale.primes import is_prime
 from ngscale.records import RunRecord
 from ngscale.resonance import lattice_length, nearest_fraction
+
+_PARITIES = ("odd", "even", "prime")
 
 
 def build(
     points: Sequence[Point],
     inputs: Mapping[str, Any],
+    *,
     saving: Saving | None = None,
     joint: Sequence[Subtables] = (),
+    surveys: Sequence[Survey] = (),
 ) -> RunRecord:
-    """The record; ``inputs`` holds ``corpus``, ``scheme``, ``rule``, ``base`` and ``unit``."""
-    base: int = inputs["base"]
-    lowest = [point for point in points if point.order == min(p.order for p in points)]
-    peaks = find_peaks(points, base)
+    """The record; ``inputs`` holds ``corpus``, ``scheme``, ``rule``, ``base`` and ``unit``.
+
+    Of ``surveys``, where there are any, ``points`` are those worth listing.
+    """
+    base, unit = inputs["base"], inputs["unit"]
+    first = min(point.order for point in points)
+    lowest = [point for point in points if point.order == first]
+    peaks = [peak for found in surveys for peak in found.peaks] or find_peaks(points, base)
     recommended = least_resonant(lowest, base)
+    primes = nearest_primes_of(points, base, unit)
     results: dict[str, Any] = {
-        "results": [_result(point, base, inputs["unit"]) for point in points],
-        "peaks": [_peak(peak, inputs["unit"]) for peak in peaks],
+        "results": [_result(point, base, unit) for point in points],
+        "peaks": [_peak(peak, unit) for peak in peaks],
         "recommendation": _recommendation(recommended, points, base),
         "saving": None if saving is None else asdict(saving),
         "joint": [_joint(subtables) for subtables in joint],
+        "nearest_primes": primes,
+        "figure_3b": figure_3b(points, primes, base),
+        "survey": [dict(found.summary) for found in surveys],
     }
     answer = _answer(lowest, peaks, recommended, inputs)
+    if surveys:
+        answer = _survey_answer(surveys[0].summary, inputs)
     if joint:
         answer += " " + _joint_answer(joint[0])
     return RunRecord(verb="collisions", answer=answer, inputs=inputs, results=results)
@@ -54,6 +78,7 @@ def _result(point: Point, base: int, unit: str) -> dict[str, Any]:
         "table_rows": point.table_rows,
         "ratio": point.table_rows / base,
         "name": name_size(point.table_rows, base, unit),
+        "prime": is_prime(point.table_rows),
         "distance": nearest_fraction(point.table_rows, base).distance,
         "lattice_length": lattice_length(point.table_rows, base),
         "distinct": point.distinct,
@@ -148,6 +173,40 @@ def _answer(
         sentence += (
             f"; {calm.table_rows:,} rows ({name_size(calm.table_rows, base, unit)}), the least "
             f"resonant size of the sweep, have {_excess(calm):.2f} times"
+        )
+    return sentence + "."
+
+
+def _survey_answer(summary: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
+    """How many sizes are bad, where they are, and which kind of size is safe."""
+    base, unit, order = inputs["base"], inputs["unit"], summary["order"]
+    kinds = {kind["kind"]: kind for kind in summary["kinds"]}
+    low, *others = map(str, THRESHOLDS)
+    every, worst = kinds["all"]["above"], summary["worst"]
+    sentence = (
+        f"Of all {summary['num_sizes']:,} sizes swept {every[low]:,} have over {low} times the "
+        f"{order}-gram collisions of an ideal hash on {extent(inputs['corpus'])} with {unit} = "
+        f"{base:,}, {', '.join(f'{every[bound]:,} over {bound}' for bound in others)}; the worst "
+        f"is {worst['name']} = {worst['table_rows']:,} rows at {worst['excess']:.2f} times"
+    )
+    if (away := summary["worst_elsewhere"]) is not None:
+        above = kinds["elsewhere"]["above"]
+        counts = ", ".join(f"{above[bound]:,}" for bound in (low, *others))
+        sentence += (
+            f". Of those, in turn, {counts} lie farther than {SHOULDER_ROWS:,} token ids from "
+            f"every p/q x {unit} with q <= 6; the worst there is {away['name']} at "
+            f"{away['excess']:.2f} times"
+        )
+    if all(kind in kinds for kind in _PARITIES):
+        shares = ", ".join(
+            f"{kinds[kind]['above'][low] / kinds[kind]['num_sizes']:.2%} of the {kind} sizes"
+            for kind in _PARITIES
+        )
+        sentence += f". Over {low} are {shares}"
+    if (quiet := summary["worst_quiet"]) is not None:
+        sentence += (
+            f". None of the {kinds[QUIET]['num_sizes']:,} sizes coprime to {unit} with a lattice "
+            f"length above {QUIET_LENGTH} exceeds {quiet['excess']:.3f}"
         )
     return sentence + "."
 

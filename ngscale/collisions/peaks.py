@@ -1,6 +1,7 @@
 """Peaks of a sweep: where they are, how high, how wide; and how many rows a peak throws away."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,13 +12,13 @@ from ngscale.hashing.scheme import Scheme
 from ngscale.ngrams import NgramTable
 from ngscale.resonance import Neighbour, lattice_length, nearest_fraction
 
-_PEAK_EXCESS = 0.1
+PEAK_EXCESS = 0.1
 """A peak has at least this much more than the ideal hash's collisions ..."""
 _PEAK_SIGMAS = 5.0
 """... and at least this many standard deviations of the ideal hash more ..."""
 _PEAK_COLLISIONS = 5
 """... and at least this many collisions more, so that a tiny corpus has no peaks by chance."""
-_QUIET_LENGTH = 0.5
+QUIET_LENGTH = 0.5
 """Lattice length above which a size is taken to have no resonance."""
 SHOULDER_ROWS = 2000
 """Sizes with ``|q*rows - p*V0|`` above this belong to no peak."""
@@ -60,7 +61,7 @@ def stands_out(point: Point) -> bool:
     ideal = point.expected
     noise = max(_PEAK_SIGMAS * ideal.collisions_sd, _PEAK_COLLISIONS)
     surplus = point.measured.collisions - ideal.collisions
-    return surplus > max(_PEAK_EXCESS * ideal.collisions, noise)
+    return surplus > max(PEAK_EXCESS * ideal.collisions, noise)
 
 
 def half_width(flank: Sequence[Point], top: Point) -> float | None:
@@ -84,9 +85,16 @@ def _crossing(curve: Sequence[tuple[int, float]], half: float) -> float | None:
 def least_resonant(points: Sequence[Point], base: int) -> Point:
     """The size with the longest shortest vector; chosen by arithmetic, not by its result.
 
-    Being farthest from every p/q with q <= 6 is not enough: that is where the sevenths are.
+    Being farthest from every p/q with q <= 6 is not enough: that is where the sevenths are. A
+    factor g in common with the base makes n-grams M/g previous tokens apart collide that have the
+    same current one, which costs more than the vector (M/g, 0) is short: such sizes come last.
     """
-    return max(points, key=lambda point: lattice_length(point.table_rows, base))
+
+    def calm(point: Point) -> tuple[bool, float]:
+        rows = point.table_rows
+        return math.gcd(rows, base) == 1, lattice_length(rows, base)
+
+    return max(points, key=calm)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +124,7 @@ def saving(
         low, high = (low, middle) if ideal.purity_at(middle) >= target else (middle, high)
     rows = high
     while rows < worst.table_rows:
-        if lattice_length(rows, base) > _QUIET_LENGTH:
+        if lattice_length(rows, base) > QUIET_LENGTH:
             purity = measure(table, scheme, rows).purity
             if purity is not None and purity >= target:
                 return Saving(

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ngscale.collisions import hit_rate, outcome, sweep
 from ngscale.collisions.expected import IdealHash
 from ngscale.collisions.peaks import Saving, saving, stands_out
+from ngscale.collisions.planning import Plan
 from ngscale.collisions.sequences import draw_sequences, sequence_ngrams
 from ngscale.collisions.subtables import Subtables, measure_subtables
-from ngscale.collisions.sweep import Done, Point
+from ngscale.collisions.survey import DATA, columns, survey
+from ngscale.collisions.sweep import Point
+from ngscale.collisions.threads import Done
 from ngscale.errors import UsageError
 from ngscale.hashing.scheme import Scheme
 from ngscale.ngrams import NgramTable, count_ngrams
@@ -20,46 +23,6 @@ from ngscale.tokens import TokenStream
 
 Progress = Callable[[str, int], AbstractContextManager[Done]]
 """Opens a progress display with a title and a total."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sequences:
-    """The per-sequence rule: so many sequences of so many tokens."""
-
-    number: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What to measure."""
-
-    scheme: Scheme
-    sizes: Mapping[int, Sequence[int]]
-    """Table sizes by n-gram order."""
-    base: int
-    """The number whose multiples the sizes are named after: the hash base, normally V0."""
-    sequences: Sequences | None
-    """None for the pooled rule."""
-    together: bool
-    """Whether the sizes of an order are its sub-tables, to be measured jointly too."""
-
-    @property
-    def num_tables(self) -> int:
-        """Tables to measure."""
-        return sum(map(len, self.sizes.values()))
-
-    def describe(self, vocab_size: int) -> dict[str, Any]:
-        """The plan as inputs of the record (sizes stand in the results)."""
-        return {
-            "scheme": self.scheme.describe(),
-            "rule": "pooled" if self.sequences is None else "per-sequence",
-            "sequences": None if self.sequences is None else self.sequences.number,
-            "sequence_length": None if self.sequences is None else self.sequences.length,
-            "base": self.base,
-            "unit": "V0" if self.base == vocab_size else "base",
-            "orders": sorted(self.sizes),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,10 +90,32 @@ def run_tables(
     """Carry out ``plan``, by the pooled rule, on n-grams that are counted already."""
     _check(plan, vocab_size)
     inputs = {**inputs, **plan.describe(vocab_size)}
+    if plan.metrics == "sharing":
+        return _run_sharing(tables, plan, inputs, progress)
     with progress("tables", plan.num_tables) as done:
         points = sweep.run(tables, plan.sizes, plan.scheme, done)
         joint = _joint(tables, plan)
-    return outcome.build(points, inputs, _saving(points, tables, plan), joint)
+    return outcome.build(points, inputs, saving=_saving(points, tables, plan), joint=joint)
+
+
+def _run_sharing(
+    tables: Mapping[int, NgramTable], plan: Plan, inputs: Mapping[str, Any], progress: Progress
+) -> RunRecord:
+    """The same without what needs every row's traffic; a long sweep is surveyed."""
+    with progress("tables", plan.num_tables) as done:
+        swept = sweep.run_sharing(tables, plan.sizes, plan.base, done)
+        joint = _joint(tables, plan)
+    if not plan.is_long:
+        points = [point for of_order in swept for point in of_order.points()]
+        return outcome.build(points, inputs, joint=joint)
+    surveys = [
+        survey(of_order, plan.base, inputs["unit"]) for of_order in swept if of_order.distinct > 1
+    ]
+    if not surveys:
+        raise UsageError("the corpus has no two n-grams that could share a row; give it more text")
+    points = [point for of_order in surveys for point in of_order.points]
+    record = outcome.build(points, inputs, joint=joint, surveys=surveys)
+    return replace(record, columns={DATA: columns(swept)})
 
 
 def _check(plan: Plan, vocab_size: int) -> None:

@@ -86,9 +86,9 @@ def measure_sequences(grams: SequenceNgrams, scheme: Scheme, table_rows: int) ->
 
 def expect_sequences(grams: SequenceNgrams, table_rows: int) -> Expected:
     """The ideal hash's expectation, summed over sequences."""
-    sizes = [int(size) for size in np.diff(grams.starts)]
-    occupied = sum(expected_occupied(n, table_rows) for n in sizes)
-    variance = sum(occupied_variance(n, table_rows) for n in sizes)
+    sizes = np.diff(grams.starts)
+    occupied = float(expected_occupied(sizes, table_rows).sum())
+    variance = float(occupied_variance(sizes, table_rows).sum())
     return Expected(
         occupied=occupied, collisions=grams.distinct - occupied, collisions_sd=variance**0.5
     )

@@ -42,7 +42,7 @@ def measure_subtables(table: NgramTable, scheme: Scheme, table_rows: Sequence[in
         distinct=n,
         occurrences=table.occurrences,
         measured=measured,
-        expected_colliding=n * math.prod(company(n, rows) for rows in table_rows),
+        expected_colliding=n * math.prod(float(company(n, rows)) for rows in table_rows),
         expected_merged=-n * math.expm1((n - 1) * math.log1p(-same_everywhere))
         if same_everywhere < 1.0
         else float(n if n > 1 else 0),

@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ngscale.collisions.figure_3b import in_words
 from ngscale.collisions.outcome import extent
+from ngscale.collisions.peaks import SHOULDER_ROWS
+from ngscale.collisions.survey import DATA, ZOOM_ROWS
+from ngscale.collisions.survey_summary import envelope, exceeding, kind_table
 from ngscale.records import Column, Figure, Panel, Report, RunRecord, Section, Series, Table
 
 _MAX_TABLES_SHOWN = 48
 """Up to so many tables are all shown; of a longer sweep, three telling sizes."""
 _PEAKS_SHOWN_PER_ORDER = 5
-_ZOOM_ROWS = 130
 
 _SIZE_COLUMNS = (
     Column(key="name", title="size"),
@@ -41,8 +44,15 @@ _PEAK_COLUMNS = (
     Column(key="width_at_half_height_rows", title="width (rows)", spec=",.1f"),
     Column(key="excess_impurity", title="impurity x ideal", spec=".2f"),
 )
-
-
+_PRIME_COLUMNS = (
+    Column(key="name", title="multiple"),
+    Column(key="order", title="n", spec="d"),
+    Column(key="excess_collisions", title="x ideal on it", spec=".2f"),
+    Column(key="offset_below", title="prime below", spec="+d"),
+    Column(key="excess_below", title="x ideal", spec=".2f"),
+    Column(key="offset_above", title="prime above", spec="+d"),
+    Column(key="excess_above", title="x ideal", spec=".2f"),
+)
 _JOINT_COLUMNS = (
     Column(key="order", title="n", spec="d"),
     Column(key="num_tables", title="tables", spec="d"),
@@ -76,16 +86,23 @@ def _flat(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _overview(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> Section:
     peaks = record.results["peaks"]
-    tables = [*_size_tables(rows, record.inputs["unit"])]
+    tables = [*_size_tables(record, rows)]
     if record.results["joint"]:
         tables.append(_joint_table(record.results["joint"]))
     if peaks:
         tables += [_peak_table(peaks), _data("peaks", "All peaks", peaks)]
+    if primes := record.results["nearest_primes"]:
+        title = "The nearest primes"
+        tables.append(
+            Table(name="nearest_primes", title=title, columns=_PRIME_COLUMNS, rows=primes)
+        )
+    if surveys := record.results["survey"]:
+        tables = [kind_table(surveys), *tables]
     return Section(
         heading="Which sizes waste rows",
         paragraphs=tuple(_facts(record, rows)),
         figures=tuple(_figures(record, rows)),
-        tables=(*tables, _data("results", "All tables", rows)),
+        tables=(*tables, _data("results", "Listed tables" if surveys else "All tables", rows)),
     )
 
 
@@ -93,12 +110,25 @@ def _facts(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     inputs = record.inputs
     corpus, scheme = inputs["corpus"], inputs["scheme"]
     options = ", ".join(f"{key} {value}" for key, value in scheme.items() if key != "name")
-    facts = [
+    surveys = record.results["survey"]
+    measured = sum(found["num_sizes"] for found in surveys) or len(rows)
+    checked = record.results["figure_3b"]
+    facts = [] if checked is None else [in_words(checked, inputs["rule"])]
+    facts.append(
         f"Corpus: {corpus['name']}, {extent(corpus)} in {corpus['num_docs']:,} "
         f"documents. Hash: {scheme['name']}{f' ({options})' if options else ''}. Rule: "
-        f"{inputs['rule']}. {len(rows)} tables measured exactly; each is compared with an ideal "
+        f"{inputs['rule']}. {measured:,} tables measured exactly; each is compared with an ideal "
         "hash that puts every n-gram in an independent, uniform row."
-    ]
+    )
+    if surveys:
+        facts.append(
+            f"{len(rows):,} tables are listed here and in record.json: those that a short sweep "
+            f"measures, the peaks, all around the tallest. data/{DATA}.parquet has occupied rows, "
+            "colliding n-grams and their occurrences at every size. Near p/q means within "
+            f"|q M - p {inputs['unit']}| <= {SHOULDER_ROWS:,} for some q <= 6."
+        )
+    elif inputs["metrics"] == "sharing":
+        facts.append("Sharing alone was measured (--metrics all adds purity and effective rows).")
     saving = record.results["saving"]
     if saving is not None:
         facts.append(
@@ -167,11 +197,11 @@ def _data(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     return Table(name=name, title=title, columns=columns, rows=rows, terminal=False)
 
 
-def _size_tables(rows: Sequence[Mapping[str, Any]], unit: str) -> list[Table]:
-    """All sizes where they are few; of a sweep, one integer multiple beside two sizes near it."""
+def _size_tables(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """All sizes where they are few; of a sweep, one integer multiple beside two other sizes."""
     sizes = sorted({row["table_rows"] for row in rows})
     if len(rows) > _MAX_TABLES_SHOWN:
-        sizes = _telling_sizes(rows, unit)
+        sizes = _telling_sizes(record, rows)
     shown = sorted(
         (row for row in rows if row["table_rows"] in sizes),
         key=lambda row: (row["order"], sizes.index(row["table_rows"])),
@@ -184,12 +214,12 @@ def _size_tables(rows: Sequence[Mapping[str, Any]], unit: str) -> list[Table]:
     return tables
 
 
-def _telling_sizes(rows: Sequence[Mapping[str, Any]], unit: str) -> list[int]:
+def _telling_sizes(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> list[int]:
     """The tallest integer multiple, one row more, and the least resonant size."""
     lowest = [row for row in rows if row["order"] == min(r["order"] for r in rows)]
+    unit, calm = record.inputs["unit"], record.results["recommendation"]["table_rows"]
     whole = [row for row in lowest if row["name"].endswith(unit) and row["distance"] == 0]
     whole = [row for row in whole if "/" not in row["name"]]
-    calm = max(lowest, key=lambda row: row["lattice_length"])["table_rows"]
     if not whole:
         return [calm]
     tallest = max(whole, key=lambda row: row["excess_collisions"] or 0.0)["table_rows"]
@@ -200,10 +230,15 @@ def _figures(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> list[Figur
     if len({r["table_rows"] for r in rows}) < 3 or any(r["distinct"] < 2 for r in rows):
         return []
     base, unit, peaks = record.inputs["base"], record.inputs["unit"], record.results["peaks"]
-    panels = [_curve(rows, "Whole range", f"table rows / {unit}", scale=base, shift=0)]
+    whole = f"table rows / {unit}"
+    surveys = record.results["survey"]
+    if surveys:
+        panels = [envelope(surveys, whole, base)]
+    else:
+        panels = [_curve(rows, "Whole range", whole, scale=base, shift=0)]
     if peaks:
         middle = peaks[0]["table_rows"] - peaks[0]["offset"]
-        near = [row for row in rows if abs(row["table_rows"] - middle) <= _ZOOM_ROWS]
+        near = [row for row in rows if abs(row["table_rows"] - middle) <= ZOOM_ROWS]
         name = peaks[0]["name"].split(" + ")[0].split(" - ")[0]
         if len({row["table_rows"] for row in near}) > 2:
             panels.append(_curve(near, f"Around {name}", f"rows - {name}", scale=1, shift=middle))
@@ -211,7 +246,13 @@ def _figures(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> list[Figur
         "Collisions over those of an ideal hash, by table size; the band is the ideal hash plus "
         "or minus two standard deviations."
     )
-    return [Figure(name="collisions", caption=caption, panels=tuple(panels))]
+    if not surveys:
+        return [Figure(name="collisions", caption=caption, panels=tuple(panels))]
+    caption = (
+        "Left: of every span of neighbouring sizes the largest, the median and (lower edge of the "
+        "band) the smallest collisions over those of an ideal hash; no size is left out. "
+    ) + caption.replace("Collisions", "Right: collisions")
+    return [Figure(name="collisions", caption=caption, panels=tuple(panels)), exceeding(surveys)]
 
 
 def _curve(

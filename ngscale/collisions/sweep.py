@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from ngscale.collisions.expected import Expected, IdealHash
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from ngscale.collisions.expected import Expected, IdealHash, expect_sharing, expected_occupied
 from ngscale.collisions.metrics import Measured, measure
+from ngscale.collisions.occupancy import Sharing, sharing
 from ngscale.collisions.sequences import SequenceNgrams, expect_sequences, measure_sequences
-from ngscale.collisions.threads import Scratch, num_threads
+from ngscale.collisions.threads import Done, Scratch, num_threads
 from ngscale.errors import ResourceError
 from ngscale.hashing.scheme import Scheme
 from ngscale.ngrams import NgramTable
@@ -17,9 +21,6 @@ from ngscale.units import format_bytes
 
 _BYTES_PER_ROW = 8
 """Per thread: a row's traffic."""
-
-Done = Callable[[], object]
-"""Called after each finished table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,42 @@ class Point:
         if self.distinct < 2 or self.measured.impurity is None or self.expected.impurity is None:
             return None
         return self.measured.impurity / self.expected.impurity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SharingSweep:
+    """Sharing at many sizes of one order, as arrays: a sweep may have a million of them."""
+
+    order: int
+    distinct: int
+    occurrences: int
+    sizes: Int64[np.ndarray, " S"]
+    measured: Sharing
+
+    def excess(self) -> Float64[np.ndarray, " S"]:
+        """Collisions over the ideal hash's; the order has at least two n-grams."""
+        expected = self.distinct - expected_occupied(self.distinct, self.sizes)
+        ratio: Float64[np.ndarray, " S"] = (self.distinct - self.measured.occupied) / expected
+        return ratio
+
+    def points(self, among: Iterable[int] | None = None) -> list[Point]:
+        """The tables with these indices, or all of them, one by one."""
+        return [self._point(i) for i in (range(len(self.sizes)) if among is None else among)]
+
+    def _point(self, i: int) -> Point:
+        occupied, colliding, tokens = (int(counts[i]) for counts in self.measured)
+        return Point(
+            order=self.order,
+            table_rows=int(self.sizes[i]),
+            distinct=self.distinct,
+            measured=Measured(
+                occupied=occupied,
+                collisions=self.distinct - occupied,
+                colliding=colliding,
+                token_weighted=tokens / self.occurrences,
+            ),
+            expected=expect_sharing(self.distinct, int(self.sizes[i])),
+        )
 
 
 def check_sizes(scheme: Scheme, sizes: Iterable[int], *, vocab_size: int, max_order: int) -> None:
@@ -93,6 +130,25 @@ def run(
     return _in_threads(point, sizes, done)
 
 
+def run_sharing(
+    tables: Mapping[int, NgramTable],
+    sizes: Mapping[int, Sequence[int]],
+    hash_base: int,
+    done: Done,
+) -> list[SharingSweep]:
+    """Sharing alone, pooled over the corpus, by the polynomial's fast kernels."""
+    return [
+        SharingSweep(
+            order=order,
+            distinct=tables[order].distinct,
+            occurrences=tables[order].occurrences,
+            sizes=np.array(sizes[order], dtype=np.int64),
+            measured=sharing(tables[order], hash_base, sizes[order], done=done),
+        )
+        for order in sorted(sizes)
+    ]
+
+
 def run_sequences(
     grams: Mapping[int, SequenceNgrams],
     sizes: Mapping[int, Sequence[int]],
@@ -118,7 +174,7 @@ def _in_threads(
 ) -> list[Point]:
     def job(order: int, rows: int) -> Point:
         finished = point(order, rows)
-        done()
+        done(1)
         return finished
 
     jobs = [(order, rows) for order in sorted(sizes) for rows in sizes[order]]

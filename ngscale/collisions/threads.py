@@ -1,6 +1,7 @@
 """Threads of a sweep: as many as the process has cores, each with scratch arrays of its own."""
 
 import os
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
@@ -10,6 +11,13 @@ import numpy as np
 
 Job = TypeVar("Job")
 Own = TypeVar("Own")
+
+Done = Callable[[int], object]
+"""Called, by any thread, with the number of tables just finished."""
+
+
+def nobody(steps: int, /) -> None:
+    """The ``Done`` of a caller who does not ask."""
 
 
 class Scratch:
@@ -47,19 +55,29 @@ def run_jobs(
     *,
     threads: int,
 ) -> None:
-    """``work(job, own())`` for every job; each thread has one ``own()`` and takes the next job."""
+    """``work(job, own())`` for every job; each thread has one ``own()`` and takes the next job.
+
+    An error or an interrupt ends all threads after the job they are at.
+    """
     queue: SimpleQueue[Job] = SimpleQueue()
     for job in jobs:
         queue.put(job)
+    ended = threading.Event()
 
     def drain(_: int) -> None:
-        mine = own()
-        while True:
-            try:
-                job = queue.get_nowait()
-            except Empty:
-                return
-            work(job, mine)
+        try:
+            mine = own()
+            while not ended.is_set():
+                try:
+                    job = queue.get_nowait()
+                except Empty:
+                    return
+                work(job, mine)
+        finally:
+            ended.set()
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        list(pool.map(drain, range(threads)))
+        try:
+            list(pool.map(drain, range(threads)))
+        finally:
+            ended.set()

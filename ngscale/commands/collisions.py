@@ -1,5 +1,6 @@
 """``ngscale collisions``: options -> n-grams, scheme, sizes -> sweep -> answer."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from ngscale.commands.answer import (
 )
 from ngscale.commands.source import read_source
 from ngscale.errors import UsageError
+from ngscale.spec import PolynomialHash
 from ngscale.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -90,6 +92,14 @@ def collisions(
             help="pooled: distinct n-grams of the corpus; per-sequence: of each sequence, summed.",
         ),
     ] = "pooled",
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="all, or sharing: occupied rows, colliding n-grams and token positions, much "
+            "faster. Default: all up to 4,096 sizes, sharing beyond (with the pooled longcat).",
+        ),
+    ] = None,
     hit_rate: Annotated[
         float | None,
         typer.Option(
@@ -132,10 +142,10 @@ def collisions(
 
     Example: ngscale collisions --ratio 30:33 --out report
     """
-    low_order, high_order = _orders(orders)
-    ratio_bounds = _ratio(ratio)
     if rule not in _RULES:
         raise UsageError(f"--rule {rule}: takes {' or '.join(_RULES)}")
+    if policy not in _POLICIES:
+        raise UsageError(f"--policy {policy}: takes {' or '.join(_POLICIES)}")
     ways = {
         "--sizes": sizes,
         "--table-rows": table_rows,
@@ -145,33 +155,37 @@ def collisions(
     }
     if len(given := [way for way, value in ways.items() if value is not None]) > 1:
         raise UsageError(f"{' and '.join(given)} both give the sizes; keep one")
-    listed = None
-    if sizes is not None:
-        listed = sorted(set(_whole_numbers("--sizes", sizes)))
-    if table_rows is not None:
-        listed = _whole_numbers("--table-rows", table_rows)
-    numbers = None if multipliers is None else _whole_numbers("--multipliers", multipliers)
-    if policy not in _POLICIES:
-        raise UsageError(f"--policy {policy}: takes {' or '.join(_POLICIES)}")
     if (rule != "pooled" or hit_rate is not None) and (policy != "hf" or save_ngrams is not None):
         raise UsageError("--policy no_eos and --save-ngrams go with --rule pooled")
     memory = None if max_memory is None else parse_bytes(max_memory)
 
     from ngscale.collisions import run as runs
-    from ngscale.collisions.grid import around_grid, ratio_grid
     from ngscale.collisions.hit_rate import build_report as build_hit_rate_report
+    from ngscale.collisions.planning import Request, Sequences, base_of, make_plan
     from ngscale.collisions.summary import build_report
     from ngscale.console import progress
-    from ngscale.hashing.registry import make_scheme
+    from ngscale.hashing.registry import gram_scheme, make_scheme
     from ngscale.resonance import nearest_rows
 
+    request = Request(
+        orders=_orders(orders),
+        ratio=_ratio(ratio),
+        around=None if around is None else _positive("--around", around),
+        within=within,
+        step=step,
+        sizes=None if sizes is None else _whole_numbers("--sizes", sizes),
+        table_rows=None if table_rows is None else _whole_numbers("--table-rows", table_rows),
+        sequences=None if rule == "pooled" else Sequences(number=sequences, length=sequence_length),
+        metrics=metrics,
+    )
+    numbers = None if multipliers is None else _whole_numbers("--multipliers", multipliers)
+    read_ratio = None if hit_rate is None else _positive("--hit-rate", hit_rate)
     grams = None
     if target is not None and target.endswith(".parquet"):
         if corpus is not None or tokenizer is not None or rule != "pooled":
             raise UsageError(f"{target}: is a counted corpus; it takes no text, tokenizer or rule")
         grams, v0, inputs = _read_grams(target)
-        low_order = high_order = grams.order
-        target = None
+        request = replace(request, orders=(grams.order, grams.order))
     else:
         stream, inputs = read_source(
             corpus,
@@ -183,40 +197,22 @@ def collisions(
             on_bad_record=on_bad_record,
         )
         v0 = stream.vocab_size
-    spec = None if target is None else _spec(target, v0)
-    if spec is not None and base is None and scheme == "longcat":
-        base = spec.hash_base
-    hashing = make_scheme(scheme, vocab_size=v0, base=base, multipliers=numbers, seed=seed)
-    unit_rows = hashing.describe().get("base", v0)
+        if target is not None:
+            request = replace(request, target=_spec(target, v0))
+    if request.target is not None and base is None and scheme == "longcat":
+        hashing = gram_scheme(request.target.hash)
+    else:
+        hashing = make_scheme(scheme, vocab_size=v0, base=base, multipliers=numbers, seed=seed)
     inputs["policy"] = policy
-    if hit_rate is not None:
-        if grams is not None:
-            raise UsageError("--hit-rate reads the text in order; an n-gram table has no order")
-        rows = nearest_rows(*_positive("--hit-rate", hit_rate).as_integer_ratio(), unit_rows)
-        measured_orders = range(low_order, high_order + 1)
+    if read_ratio is not None:
+        rows = nearest_rows(*read_ratio.as_integer_ratio(), base_of(hashing, v0))
+        low, high = request.orders
         record = runs.run_hit_rate(
-            stream, hashing, measured_orders, rows, sequence_length, inputs, progress
+            stream, hashing, range(low, high + 1), rows, sequence_length, inputs, progress
         )
         answer(record, build_hit_rate_report(record), as_json=as_json, out=out)
         return
-    if spec is not None:
-        swept = _own_sizes(spec)
-    else:
-        if listed is not None:
-            shared = listed
-        elif around is not None:
-            shared = around_grid(_positive("--around", around), within, unit_rows, step)
-        else:
-            shared = ratio_grid(*ratio_bounds, unit_rows, step)
-        swept = dict.fromkeys(range(low_order, high_order + 1), shared)
-    by_sequence = runs.Sequences(number=sequences, length=sequence_length)
-    plan = runs.Plan(
-        scheme=hashing,
-        sizes=swept,
-        base=unit_rows,
-        sequences=None if rule == "pooled" else by_sequence,
-        together=table_rows is not None or spec is not None,
-    )
+    plan = make_plan(request, hashing, vocab_size=v0)
     if grams is not None:
         record = runs.run_tables({grams.order: grams}, v0, plan, inputs, progress)
     else:
@@ -228,7 +224,7 @@ def collisions(
         if save_ngrams is None:
             record = runs.run(stream, plan, counting, inputs, progress)
         else:
-            tables = _save_grams(stream, sorted(swept), counting, save_ngrams)
+            tables = _save_grams(stream, sorted(plan.sizes), counting, save_ngrams)
             record = runs.run_tables(tables, v0, plan, inputs, progress)
     answer(record, build_report(record), as_json=as_json, out=out)
 
@@ -272,27 +268,23 @@ def _run_directory(inputs: dict[str, Any], policy: str) -> Path:
 
 
 def _spec(target: str, vocab_size: int) -> "NgramSpec":
-    from ngscale.model_spec import read_design
+    from ngscale.ngram_config import read_specs
     from ngscale.presets import resolve
 
-    spec = read_design(resolve(target)).ngram
-    if spec is None:
-        raise UsageError(f"{target}: this design has no n-gram tables")
-    if spec.hash_base is None:
-        raise UsageError(f"{target}: is no polynomial in one base; use --scheme and --table-rows")
-    if vocab_size > spec.hash_base:
+    spec, *others = read_specs(resolve(target))
+    if others or spec.compressed_vocab is not None:
         raise UsageError(
-            f"{target} hashes in base {spec.hash_base:,}, the tokenizer has {vocab_size:,} "
-            "ids; use its own --tokenizer"
+            f"{target}: hashes compressed ids, or in several layers; use --scheme, --multipliers "
+            "and --table-rows on ids of your own (.bin)"
+        )
+    if isinstance(spec.hash, PolynomialHash) and spec.hash.table_bases:
+        raise UsageError(f"{target}: its tables have bases of their own; measure one by --base")
+    if vocab_size > spec.vocab_size:
+        raise UsageError(
+            f"{target} hashes ids below {spec.vocab_size:,}, the tokenizer has {vocab_size:,}; "
+            "use its own --tokenizer"
         )
     return spec
-
-
-def _own_sizes(spec: "NgramSpec") -> dict[int, list[int]]:
-    sizes: dict[int, list[int]] = {order: [] for order in spec.orders}
-    for order, rows in zip(spec.table_orders, spec.table_rows, strict=True):
-        sizes[order].append(rows)
-    return sizes
 
 
 def _orders(text: str) -> tuple[int, int]:

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from ngscale.commands.answer import CorpusOption, JsonOption, OutOption, TokenizerOption, answer
+from ngscale.commands.answer import (
+    CorpusOption,
+    JsonOption,
+    OnBadRecordOption,
+    OutOption,
+    SplitOption,
+    TextFieldOption,
+    TokenizerOption,
+    answer,
+)
 from ngscale.errors import MissingExtraError
 
 
@@ -27,6 +36,9 @@ def probe(
     device: Annotated[
         str, typer.Option(metavar="NAME", help="auto, cpu, cuda, ...: where the model runs.")
     ] = "auto",
+    text_field: TextFieldOption = "text",
+    split: SplitOption = "train",
+    on_bad_record: OnBadRecordOption = "error",
     as_json: JsonOption = False,
     out: OutOption = None,
 ) -> None:
@@ -41,10 +53,26 @@ def probe(
         if error.name in ("torch", "safetensors"):
             raise MissingExtraError(error.name, "torch") from error
         raise
+    from ngscale.artefacts import cache_dir
     from ngscale.console import progress, say
+    from ngscale.corpus import default_sources, source_files
 
     say(f"loading {directory}")
-    subject = load(directory, corpus, tokenizer, tokens=tokens, windows=windows, device=device)
+    num_bytes = sum(path.stat().st_size for path in source_files(corpus or default_sources()))
+    with progress("tokenising", num_bytes, unit="B") as advance:
+        subject = load(
+            directory,
+            corpus,
+            tokenizer,
+            tokens=tokens,
+            windows=windows,
+            device=device,
+            text_field=text_field,
+            split=split,
+            on_bad_record=on_bad_record,
+            cache=cache_dir(),
+            advance=advance,
+        )
     with progress("windows", windows) as done:
         record = probe_checkpoint(subject, done=done)
     answer(record, build_report(record), as_json=as_json, out=out)

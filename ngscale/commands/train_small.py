@@ -9,6 +9,7 @@ from ngscale.commands.answer import (
     CorpusOption,
     DtypeOption,
     JsonOption,
+    OnBadRecordOption,
     OutOption,
     SplitOption,
     TextFieldOption,
@@ -46,6 +47,7 @@ def train_small(
     text_field: TextFieldOption = "text",
     split: SplitOption = "train",
     dtype: DtypeOption = "uint16",
+    on_bad_record: OnBadRecordOption = "error",
     as_json: JsonOption = False,
     out: OutOption = None,
 ) -> None:
@@ -82,6 +84,7 @@ def train_small(
         split=split,
         dtype=dtype,
         vocab_size=design.model.vocab_size if is_ids else None,
+        on_bad_record=on_bad_record,
     )
     request = Request(
         design=design,

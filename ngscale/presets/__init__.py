@@ -8,11 +8,29 @@ from pathlib import Path
 from ngscale.errors import InputError
 
 _HERE = Path(__file__).parent
+_NGRAM = _HERE / "ngram"
+"""Models of which only the n-gram tables are published well enough."""
+
+_WITHOUT_TABLES = ("longcat-flash-chat",)
 
 
 def names() -> list[str]:
-    """The presets, in alphabetical order."""
-    return sorted(path.stem for path in _HERE.glob("*.json"))
+    """The presets of whole models, in alphabetical order."""
+    return _stems(_HERE)
+
+
+def ngram_names() -> list[str]:
+    """The presets that have n-gram tables or may have, whole models and others."""
+    return sorted([*_stems(_HERE), *_stems(_NGRAM)])
+
+
+def with_tables() -> list[str]:
+    """The presets that have n-gram tables."""
+    return [name for name in ngram_names() if name not in _WITHOUT_TABLES]
+
+
+def _stems(directory: Path) -> list[str]:
+    return sorted(path.stem for path in directory.glob("*.json"))
 
 
 def resolve(target: str) -> Path:
@@ -23,8 +41,9 @@ def resolve(target: str) -> Path:
     Raises:
         InputError: there is no such preset, file or config.json in the directory.
     """
-    if target in names():
-        return _HERE / f"{target}.json"
+    for directory in (_HERE, _NGRAM):
+        if target in _stems(directory):
+            return directory / f"{target}.json"
     path = Path(target)
     try:
         if path.is_dir():
@@ -34,7 +53,7 @@ def resolve(target: str) -> Path:
         elif not path.is_file():
             raise InputError(
                 f"{target}: no such file, nor directory with a config.json, nor preset; "
-                f"presets: {', '.join(names())}"
+                f"presets: {', '.join(ngram_names())}"
             )
     except OSError as error:
         raise InputError(f"{target}: cannot be read: {error.strerror}") from error

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from ngscale.corpus import default_sources, embedded_dir
+from ngscale.corpus import OnBadRecord, default_sources, embedded_dir
 from ngscale.errors import InputError, UsageError
 from ngscale.probe import advice, summary
 from ngscale.probe.load import Checkpoint, load_checkpoint, memory_errors
 from ngscale.probe.norms import measure
 from ngscale.probe.windows import Windows, check_vocabulary, cut_windows, special_prefix
 from ngscale.records import RunRecord
-from ngscale.tokens import Tokenizer, is_bin, load_tokenizer, read_stream
+from ngscale.tokens import Advance, Tokenizer, ignore, is_bin, load_tokenizer, read_stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,8 +34,15 @@ def load(
     tokens: int,
     windows: int,
     device: str,
+    text_field: str = "text",
+    split: str = "train",
+    on_bad_record: OnBadRecord = "error",
+    cache: Path | None = None,
+    advance: Advance = ignore,
 ) -> Subject:
     """Read checkpoint, tokenizer and text; ``corpus`` None is the embedded default.
+
+    The text is read as ``tokens.read_stream`` does.
 
     Raises:
         NgscaleError: any input is missing, malformed, unsafe, or does not fit the others.
@@ -50,7 +57,15 @@ def load(
     sources = list(corpus or default_sources())
     if is_bin(sources):
         raise UsageError("--corpus: probe takes text, not a .bin of token ids")
-    stream = read_stream(sources, loaded)
+    stream = read_stream(
+        sources,
+        loaded,
+        text_field=text_field,
+        split=split,
+        on_bad_record=on_bad_record,
+        cache=cache,
+        advance=advance,
+    )
     cut = cut_windows(stream, special_prefix(loaded), num_windows=windows, window_tokens=tokens)
     check_vocabulary(loaded, cut, checkpoint.vocab_size)
     return Subject(
@@ -76,6 +91,7 @@ def load(
                 "num_tokens": stream.num_tokens,
                 "num_docs": stream.num_docs,
                 "num_bytes": stream.num_bytes,
+                "bad_records": dict(stream.bad_records),
             },
             "window": {
                 "tokens": tokens,

@@ -9,7 +9,12 @@ from itertools import product
 import numpy as np
 import pytest
 
-from ngscale.collisions.expected import IdealHash
+from ngscale.collisions.expected import (
+    IdealHash,
+    company,
+    expected_occupied,
+    occupied_variance,
+)
 from ngscale.ngrams import NgramTable
 from tests.reference import occupancy
 
@@ -91,3 +96,15 @@ def test_a_count_of_a_billion_does_not_break_the_quadrature() -> None:
     shared = (big**2 + 1) / (big + 1)
     exact = ((rows - 1) / rows * (big + 1) + shared / rows) / (big + 1)
     assert ideal.purity == pytest.approx(exact, rel=1e-9)
+
+
+def test_many_sizes_at_once_get_what_each_gets_alone() -> None:
+    """Also one and two rows, and no n-gram at all."""
+    sizes = np.array([1, 2, 3, 1000, 2**31 - 1])
+    for n in (0, 1, 2, 5_000_000):
+        for expectation in (expected_occupied, company, occupied_variance):
+            alone = [float(expectation(n, rows)) for rows in sizes.tolist()]
+            assert expectation(n, sizes).tolist() == alone
+            assert all(map(math.isfinite, alone))
+    assert float(occupied_variance(3, 2)) == pytest.approx(2 / 8 * (1 - 2 / 8))
+    assert company(1, sizes).tolist() == [0.0] * len(sizes)

@@ -2,6 +2,7 @@ import pytest
 
 from ngscale.collisions.grid import around_grid, ratio_grid
 from ngscale.errors import UsageError
+from ngscale.primes import next_prime, previous_prime
 from ngscale.resonance import fractions_between, lattice_length, nearest_rows
 
 
@@ -12,6 +13,7 @@ def test_every_integer_multiple_and_fraction_is_measured_with_its_neighbours(bas
         middle = nearest_rows(p, q, base)
         assert {middle - 1, middle, middle + 1} <= sizes
         if q == 1:
+            assert {previous_prime(middle), next_prime(middle)} <= sizes
             assert {middle - 961, middle + 17, middle + 961} <= sizes
     assert len(sizes) < 400
     assert max(lattice_length(size, base) for size in sizes) > 0.9
@@ -32,3 +34,5 @@ def test_around_reaches_exactly_as_far_as_asked() -> None:
     assert {middle, middle + 1, middle - 1, middle + 961} <= set(sizes)
     assert around_grid(78, 3, 131_072, step=1) == list(range(middle - 3, middle + 4))
     assert around_grid(1, 10, 5)[0] >= 1
+    assert {previous_prime(middle), next_prime(middle)} <= set(sizes)
+    assert max(around_grid(78, 2, 131_072)) == middle + 2

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from ngscale.collisions.hit_rate import hit_rates
+from ngscale.collisions.threads import nobody
 from ngscale.errors import UsageError
 from ngscale.hashing.longcat import Polynomial
 from tests.reference import polynomial_row
@@ -19,7 +20,7 @@ def test_hit_rates_match_plain_counting() -> None:
         orders=(2, 3),
         table_rows=40,
         length=10,
-        done=lambda: None,
+        done=nobody,
     )
     assert max(point.sequences for point in points) == len(flat) // 10
     for point in points:
@@ -40,5 +41,5 @@ def test_a_corpus_shorter_than_a_sequence_is_refused() -> None:
             orders=(2,),
             table_rows=4,
             length=10,
-            done=lambda: None,
+            done=nobody,
         )

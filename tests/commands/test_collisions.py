@@ -257,3 +257,83 @@ def test_memory_limit_and_policy_change_how_ngrams_are_counted(
         ["--policy", "no_eos", "--rule", "per-sequence"],
     ):
         assert invoke(*argv, *bad).exit_code == 2
+
+
+def test_sharing_alone_gives_the_same_counts_and_leaves_the_rest_empty(text: str) -> None:
+    argv = ["--corpus", text, *SMALL, "--json"]
+    full = json.loads(invoke(*argv).stdout)
+    fast = json.loads(invoke(*argv, "--metrics", "sharing").stdout)
+    assert (full["inputs"]["metrics"], fast["inputs"]["metrics"]) == ("all", "sharing")
+    assert fast["saving"] is None
+    assert fast["peaks"]
+    for whole, short in zip(full["results"], fast["results"], strict=True):
+        for key in ("table_rows", "prime", "occupied", "collisions", "colliding", "token_weighted"):
+            assert whole[key] == short[key]
+            assert whole["expected"].get(key) == short["expected"].get(key)
+        for key in ("purity", "impurity", "effective_rows", "max_row_share"):
+            assert whole[key] is not None
+            assert short[key] is None
+    shown = invoke("--corpus", text, *SMALL, "--metrics", "sharing").stdout
+    assert "Sizes by order" in shown
+    assert "Traffic by order" not in shown
+    refused = invoke(*argv, "--metrics", "sharing", "--scheme", "crc32")
+    assert refused.exit_code == 2
+    assert "--metrics sharing goes with" in refused.stderr
+
+
+def test_an_exhaustive_sweep_is_surveyed_and_keeps_every_size(tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    path, base = tmp_path / "ids.bin", 2_000
+    ids = np.minimum(np.random.default_rng(0).zipf(1.3, 20_000), base) - 1
+    ids.astype("<u2").tofile(path)
+    argv = ["--corpus", str(path), "--vocab-size", str(base), "--orders", "2:3", "--step", "1"]
+    result = invoke(*argv, "--json", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["inputs"]["metrics"] == "sharing"
+    assert document["answer"].startswith("Of all 6,001 sizes swept ")
+    assert [found["order"] for found in document["survey"]] == [2, 3]
+    assert len(document["results"]) < 2_000
+    data = pyarrow.parquet.read_table(tmp_path / "out" / "data" / "every_size.parquet").to_pydict()
+    assert data["table_rows"] == 2 * list(range(30 * base, 33 * base + 1))
+    kept = dict(
+        zip(zip(data["order"], data["table_rows"], strict=True), data["occupied"], strict=True)
+    )
+    for listed in document["results"]:
+        assert kept[listed["order"], listed["table_rows"]] == listed["occupied"]
+    some = ",".join(str(listed["table_rows"]) for listed in document["results"][:20])
+    again = json.loads(invoke(*argv[:6], "--sizes", some, "--json").stdout)
+    for alone, listed in zip(again["results"][:20], document["results"][:20], strict=True):
+        assert alone["occupied"] == listed["occupied"]
+        assert alone["token_weighted"] == listed["token_weighted"]
+
+
+def test_the_papers_statements_and_the_nearest_primes_come_first() -> None:
+    document = json.loads(invoke("--orders", "2:3", "--json").stdout)
+    found = document["figure_3b"]
+    assert found["spike_at_every_multiple"]
+    assert found["spike_at_the_nearest_primes"]
+    named = {entry["name"]: entry for entry in document["nearest_primes"] if entry["order"] == 2}
+    assert set(named) == {f"{multiple} x V0" for multiple in (30, 31, 32, 33)}
+    assert (named["32 x V0"]["offset_below"], named["32 x V0"]["offset_above"]) == (-3, 7)
+    primes = {r["table_rows"] for r in document["results"] if r["prime"]}
+    assert {entry["prime_above"] for entry in named.values()} <= primes
+
+
+def test_a_target_brings_its_own_hash(text: str) -> None:
+    result = invoke("modded-nanogpt", "--corpus", text, "--tokenizer", "bpe-4096", "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["inputs"]["scheme"]["name"] == "multiply-xor-int32"
+    assert [(r["order"], r["table_rows"]) for r in document["results"]] == [(2, 377_279)]
+
+
+@pytest.mark.parametrize(
+    ("target", "named"), [("blt", "ids below 260"), ("engram-demo", "compressed ids")]
+)
+def test_a_target_that_hashes_other_ids_is_refused(text: str, target: str, named: str) -> None:
+    result = invoke(target, "--corpus", text, "--tokenizer", "bpe-4096")
+    assert result.exit_code == 2
+    assert named in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -1,0 +1,87 @@
+"""Data sets streamed through the ``datasets`` library, pinned to the revision that was found first.
+
+Resolving a name fixes its files: those of the hub by the commit they were listed at, local ones by
+path. The same files are fingerprinted and read, so a cached or resumed stream mixes no revisions.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ngscale.errors import InputError, NetworkError
+
+PREFIX = "hf://"
+_PINNED = re.compile(r"hf://datasets/.+@[0-9a-f]{40}/.+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HubDataset:
+    """One data set whose files are fixed."""
+
+    source: str
+    """As named on the command line."""
+    builder: Any
+    """The ``datasets.DatasetBuilder``, which knows the resolved files."""
+
+    def rows(self, split: str) -> Iterator[dict[str, Any]]:
+        """The rows of a split, streamed.
+
+        Raises:
+            InputError: there is no such split, or a file cannot be parsed.
+            NetworkError: a file cannot be fetched.
+        """
+        with _told_in_our_words(self.source):
+            yield from self.builder.as_streaming_dataset(split=split)
+
+    def fingerprint(self, split: str, file_sha256: Callable[[Path], str]) -> list[Any] | None:
+        """What the rows are a function of, as plain JSON; None where that is not known.
+
+        Hub files are told by their address, which has the commit in it, local ones by content.
+        """
+        import datasets
+
+        files = self._files(split)
+        if not files:
+            return None
+        known: list[str] = []
+        for name in files:
+            if _PINNED.fullmatch(name):
+                known.append(name)
+            elif "://" not in name and Path(name).is_file():
+                known.append(file_sha256(Path(name)))
+            else:
+                return None
+        return [datasets.__version__, self.builder.config_id, self.builder.hash, split, known]
+
+    def _files(self, split: str) -> list[str]:
+        data_files: dict[str, Iterable[str]] = self.builder.config.data_files or {}
+        return [str(name) for name in data_files.get(split, [])]
+
+
+def resolve(source: str) -> HubDataset:
+    """The data set that ``hf://name`` is now.
+
+    Raises:
+        InputError: it is not there, or no data set.
+        NetworkError: the hub cannot be reached.
+    """
+    import datasets
+
+    with _told_in_our_words(source):
+        builder = datasets.load_dataset_builder(source.removeprefix(PREFIX))
+    return HubDataset(source=source, builder=builder)
+
+
+@contextmanager
+def _told_in_our_words(source: str) -> Iterator[None]:
+    try:
+        yield
+    except ConnectionError as error:
+        raise NetworkError(f"{source}: cannot be reached: {error}") from error
+    except (ValueError, FileNotFoundError) as error:
+        raise InputError(f"{source}: {error}") from error
+    except OSError as error:  # what the hub library makes of an HTTP status
+        raise NetworkError(f"{source}: cannot be read: {error}") from error

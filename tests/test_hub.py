@@ -1,0 +1,116 @@
+"""Data sets of the hub, offline: local directories and made-up addresses stand in for them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ngscale import hub
+from ngscale.errors import InputError
+from ngscale.hub import HubDataset
+from ngscale.tokens import load_tokenizer, read_stream
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def write(directory: Path, texts: list[str], name: str = "train") -> str:
+    directory.mkdir(exist_ok=True)
+    lines = "".join(json.dumps({"text": text, "body": text[::-1]}) + "\n" for text in texts)
+    (directory / f"{name}.jsonl").write_text(lines)
+    return f"hf://{directory}"
+
+
+class Builder:
+    """A data set whose files have the given addresses."""
+
+    hash, config_id = "h", "default"
+
+    def __init__(self, addresses: list[str], rows: list[str]) -> None:
+        self.config = type("Config", (), {"data_files": {"train": addresses}})
+        self.served = 0
+        self._rows = rows
+
+    def as_streaming_dataset(self, split: str) -> Iterator[dict[str, Any]]:
+        assert split == "train"
+        self.served += 1
+        return ({"text": text} for text in self._rows)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def entries(cache: Path) -> int:
+    return len(list((cache / "tokens").iterdir())) if (cache / "tokens").exists() else 0
+
+
+def read(source: str, cache: Path, **options: str) -> list[int]:
+    stream = read_stream([source], load_tokenizer("bpe-4096"), cache=cache, **options)  # type: ignore[arg-type]
+    return list(map(int, stream.tokens))
+
+
+def test_a_stream_is_read_once_and_again_when_a_file_changes(tmp_path: Path, cache: Path) -> None:
+    source = write(tmp_path / "set", ["one text", "another"])
+    first = read(source, cache)
+    assert read(source, cache) == first
+    assert entries(cache) == 1
+    write(tmp_path / "set", ["one text", "changed"])
+    assert read(source, cache) != first
+    assert entries(cache) == 2
+
+
+def test_split_and_text_field_are_part_of_the_key(tmp_path: Path, cache: Path) -> None:
+    source = write(tmp_path / "set", ["one text", "another"])
+    write(tmp_path / "set", ["held out"], name="validation")
+    streams = [
+        read(source, cache),
+        read(source, cache, split="validation"),
+        read(source, cache, text_field="body"),
+    ]
+    assert len({tuple(ids) for ids in streams}) == entries(cache) == 3
+    with pytest.raises(InputError, match="Bad split"):
+        read(source, cache, split="nowhere")
+
+
+def test_a_hub_data_set_is_keyed_and_read_at_one_commit(
+    monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    """The name is resolved once a run; the same commit is found in the cache, another is read."""
+    now: list[Builder] = []
+
+    def resolve(source: str) -> HubDataset:
+        return HubDataset(source=source, builder=now[-1])
+
+    monkeypatch.setattr(hub, "resolve", resolve)
+    address = f"hf://datasets/owner/name@{COMMIT}/data/train-0.parquet"
+    for builder in (Builder([address], ["first revision"]), Builder([address], ["not read"])):
+        now.append(builder)
+        found = read("hf://owner/name", cache)
+    assert [builder.served for builder in now] == [1, 0]
+    now.append(Builder([address.replace("0123", "ffff", 1)], ["second revision"]))
+    assert read("hf://owner/name", cache) != found
+    assert entries(cache) == 2
+
+
+def test_an_address_without_a_commit_is_read_anew_each_time(
+    monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    builder = Builder(["https://example.org/train.parquet"], ["some text"])
+    monkeypatch.setattr(hub, "resolve", lambda source: HubDataset(source=source, builder=builder))
+    assert read("hf://owner/name", cache) == read("hf://owner/name", cache)
+    assert builder.served == 2
+    assert entries(cache) == 0
+
+
+def test_where_a_data_set_stands_among_files_matters(tmp_path: Path, cache: Path) -> None:
+    source = write(tmp_path / "set", ["from the hub"])
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(f"{name} ")
+    files = [str(tmp_path / "a.txt"), str(tmp_path / "b.txt")]
+    orders = ([source, *files], [files[0], source, files[1]], [*files, source])
+    tokenizer = load_tokenizer("bpe-4096")
+    streams = [read_stream(order, tokenizer, cache=cache) for order in orders]
+    assert len({stream.sha256() for stream in streams}) == entries(cache) == 3
