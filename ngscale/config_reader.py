@@ -128,6 +128,10 @@ class ConfigReader:
             raise self.fail(key, f"must be positive and at most 2**53, got {value}")
         return value
 
+    def first_set(self, keys: tuple[str, ...]) -> str | None:
+        """The first of these keys that is set to anything but null."""
+        return next((key for key in keys if self.values.get(key) is not None), None)
+
     def one_of(self, keys: tuple[str, ...]) -> str | None:
         """The one key of these aliases that is set; None where none is."""
         found = [key for key in keys if self.values.get(key) is not None]

@@ -6,7 +6,8 @@ config of ``model_type`` "ngscale_ngram" is that block alone. Standard library o
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,11 +17,15 @@ from ngscale.multipliers import engram_multipliers, qwen_multipliers
 from ngscale.policy import MODES, Policy, mode_policy
 from ngscale.row_counts import consecutive_primes, engram_rows, longcat_rows, qwen_rows
 from ngscale.spec import (
+    MAX_ORDER,
+    MAX_SUBTABLES,
+    MAX_TABLE_ROWS,
     Hash,
     NgramSpec,
     PolynomialHash,
     RowFamily,
     XorHash,
+    check_rows,
     longcat_spec,
     order_major,
 )
@@ -46,6 +51,13 @@ LONGCAT_ARCHITECTURES = (
 LONGCAT_MODEL_TYPES = ("longcat_flash", "longcat_flash_ngram", "longcat_next")
 DECODER_MODEL_TYPE = "ngscale_moe"
 _QWEN_MODEL_TYPES = ("qwen4_exp", "qwen4_exp_text")
+_FAMILY_KEYS = (
+    tuple(key for aliases in _LONGCAT_KEYS.values() for key in aliases),
+    ("engram_layer_ids", "engram_vocab_size"),
+    ("oe_grams", "oe_vocab_sizes"),
+    ("ple_layer_ids", "heads_per_ngram", "ngram_vocab_size_base"),
+)
+"""Keys of the hashes, of which a config can have one."""
 
 
 def read_specs(path: Path) -> tuple[NgramSpec, ...]:
@@ -67,10 +79,17 @@ def read_specs(path: Path) -> tuple[NgramSpec, ...]:
 
 def _read_family(reader: ConfigReader) -> tuple[NgramSpec, ...]:
     kind = reader.model_type
+    named = [reader.first_set(keys) for keys in _FAMILY_KEYS]
+    if len(keys := [key for key in named if key is not None]) > 1:
+        raise reader.fail(" and ".join(keys), "belong to different hashes; keep one")
     if kind == NGRAM_MODEL_TYPE:
         return (read_explicit(reader),)
     if kind in _QWEN_MODEL_TYPES:
         return read_qwen(reader.object("text_config") if "text_config" in reader.values else reader)
+    if "text_config" in reader.values and not keys:
+        raise reader.fail(
+            "text_config", "n-gram keys are read from the top of this config, not here"
+        )
     if "engram_layer_ids" in reader.values or "engram_vocab_size" in reader.values:
         return read_engram(reader)
     if "oe_grams" in reader.values:
@@ -106,19 +125,23 @@ def read_longcat(reader: ConfigReader) -> NgramSpec | None:
     if order_key is None or split_key is None:
         missing = _LONGCAT_KEYS["max_order" if order_key is None else "num_subtables"]
         raise reader.fail(" or ".join(missing), "is missing, but other n-gram keys are set")
-    max_order, num_subtables = reader.whole(order_key, minimum=2), reader.whole(split_key)
+    max_order = reader.whole(order_key, minimum=2, maximum=MAX_ORDER)
+    num_subtables = reader.whole(split_key)
     num_tables = (max_order - 1) * num_subtables
     check_num_tables(num_tables, hidden_size=reader.whole("hidden_size"))
+    reader.whole(split_key, maximum=MAX_SUBTABLES)
     is_next = "text_vocab_size" in reader.values
     vocab_size = reader.whole("text_vocab_size" if is_next else "vocab_size", minimum=2)
     rows, family = _longcat_rows(reader, extension, ratio_key, vocab_size, num_tables)
+    rows_key = ratio_key if family == "longcat" else f"{EXTENSION_KEY}.table_rows"
+    _check_rows(reader, str(rows_key), rows, hash_base=vocab_size, max_order=max_order)
     spec = longcat_spec(
         vocab_size=vocab_size,
         max_order=max_order,
         num_subtables=num_subtables,
         table_rows=rows,
         row_family=family,
-        policy=_policy(reader, extension.get("policy", "next" if is_next else "hf")),
+        policy=_policy(reader, extension.get("policy", "next" if is_next else "hf"), vocab_size),
         amplification=extension.get("amplification", "none"),
     )
     return dataclasses.replace(
@@ -126,6 +149,17 @@ def read_longcat(reader: ConfigReader) -> NgramSpec | None:
         word_scale=extension.get("word_scale", "mean"),
         row_multiple=_block(reader, extension).whole("row_multiple", default=1),
     )
+
+
+def _check_rows(
+    reader: ConfigReader, key: str, rows: Iterable[int], *, hash_base: int = 2, max_order: int = 2
+) -> None:
+    """Refuse the sizes that the value of ``key`` gives, by its name."""
+    try:
+        for size in rows:
+            check_rows(size, hash_base=hash_base, max_order=max_order)
+    except SpecError as error:
+        raise reader.fail(key, f"{json.dumps(reader.values.get(key))}: {error}") from error
 
 
 def _longcat_rows(
@@ -155,7 +189,7 @@ def check_num_tables(num_tables: int, *, hidden_size: int) -> None:
         raise SpecError(f"{num_tables} tables leave no width in hidden_size {hidden_size}")
 
 
-def _policy(reader: ConfigReader, given: Any) -> Policy:
+def _policy(reader: ConfigReader, given: Any, vocab_size: int) -> Policy:
     """The policy of a LongCat config: a mode by name, or every field in an object."""
     if isinstance(given, dict):
         return _policy_from(ConfigReader(given, reader.source, f"{EXTENSION_KEY}.policy."))
@@ -163,7 +197,7 @@ def _policy(reader: ConfigReader, given: Any) -> Policy:
         raise reader.fail(f"{EXTENSION_KEY}.policy", f"must be an object or {', '.join(MODES)}")
     if given == "no_eos":
         return mode_policy(given, None)
-    boundary = reader.whole("eos_token_id", minimum=0)
+    boundary = reader.whole("eos_token_id", minimum=0, maximum=vocab_size - 1)
     return mode_policy(given, boundary, ignored_ranges(reader))
 
 
@@ -173,16 +207,17 @@ def ignored_ranges(reader: ConfigReader) -> tuple[tuple[int, int], ...]:
     if key not in reader.values:
         return _merge(_listed(reader))
     scope = reader.values[key]
-    try:
-        bounds = [part.split(":") for part in scope.split(",")]
-        return tuple((int(first), int(end)) for first, end in bounds)
-    except (AttributeError, ValueError):
-        raise reader.fail(key, f'must be like "0:4,36:55", got {json.dumps(scope)}') from None
+    if not isinstance(scope, str) or not re.fullmatch(r"\d+:\d+(,\d+:\d+)*", scope, re.ASCII):
+        raise reader.fail(key, f'must be like "0:4,36:55", got {json.dumps(scope)}')
+    bounds = [part.split(":") for part in scope.split(",")]
+    ranges = tuple((int(first), int(end)) for first, end in bounds)
+    if any(first >= end for first, end in ranges):
+        raise reader.fail(key, f"has an empty range, got {json.dumps(scope)}")
+    return ranges
 
 
 def _listed(reader: ConfigReader) -> tuple[int, ...]:
-    key = "oe_ignored_token_ids"
-    return reader.wholes(key, minimum=0) if reader.values.get(key) else ()
+    return reader.wholes("oe_ignored_token_ids", minimum=0, default=())
 
 
 def _merge(ids: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
@@ -220,6 +255,7 @@ def read_nanbeige(reader: ConfigReader) -> NgramSpec | None:
     if ratio_key is None:
         raise reader.fail("ngram_mod_force_prime", "needs ngram_vocab_size_ratio")
     size = reader.number(ratio_key) * spec.vocab_size
+    _check_rows(reader, ratio_key, (int(size),))
     (base,) = consecutive_primes(spec.vocab_size, 1)
     return dataclasses.replace(
         spec,
@@ -239,18 +275,20 @@ def read_engram(reader: ConfigReader) -> tuple[NgramSpec, ...]:
     block = _block(reader, extension)
     released = "engram_layer_ids" in reader.values
     if released:
-        max_order = reader.whole("engram_max_ngram_size", minimum=2)
-        layers = reader.wholes("engram_layer_ids", minimum=0)
+        layers_key, heads_key = "engram_layer_ids", "engram_n_heads"
+        max_order = reader.whole("engram_max_ngram_size", minimum=2, maximum=MAX_ORDER)
         sizes = [reader.whole("engram_vocab_size")] * (max_order - 1)
-        heads, width = reader.whole("engram_n_heads"), reader.whole("engram_head_dim")
+        heads, width = reader.whole(heads_key), reader.whole("engram_head_dim")
         compressed = reader.whole("engram_compressed_vocab_size", minimum=2)
         seed = reader.whole("engram_seed", minimum=0, default=0)
     else:
-        max_order = reader.whole("max_ngram_size", minimum=2)
-        layers = reader.wholes("layer_ids", minimum=0)
+        layers_key, heads_key = "layer_ids", "n_head_per_ngram"
+        max_order = reader.whole("max_ngram_size", minimum=2, maximum=MAX_ORDER)
         sizes = list(reader.wholes("engram_vocab_size"))
-        heads = reader.whole("n_head_per_ngram")
-        width = reader.whole("n_embed_per_ngram") // heads
+        heads = reader.whole(heads_key)
+        width, rest = divmod(reader.whole("n_embed_per_ngram"), heads)
+        if rest:
+            raise reader.fail("n_embed_per_ngram", f"does not divide by {heads} {heads_key}")
         compressed = block.whole("compressed_vocab", minimum=2)
         seed = reader.whole("seed", minimum=0)
         if len(sizes) != max_order - 1:
@@ -258,12 +296,18 @@ def read_engram(reader: ConfigReader) -> tuple[NgramSpec, ...]:
                 "engram_vocab_size",
                 f"orders 2..{max_order} need {max_order - 1} sizes, got {len(sizes)}",
             )
+    layers = reader.wholes(layers_key, minimum=0)
+    if len(set(layers)) < len(layers):
+        raise reader.fail(layers_key, f"names a layer twice, got {list(layers)}")
+    _check_heads(reader, heads_key, (max_order - 1) * heads * len(layers))
     orders = order_major(max_order, heads)
     rows = engram_rows(sizes, heads, len(layers))
+    _check_rows(reader, "engram_vocab_size", (size for of_layer in rows for size in of_layer))
     if released:
         _check_engram_sums(reader, rows)
+    decided = "fill" in extension
     policy = Policy(
-        fill=block.whole("fill", minimum=0) if "fill" in extension else None,
+        fill=block.whole("fill", minimum=0, maximum=compressed - 1) if decided else None,
         documents="none",
         dead_tokens="block" if released else "ordinary",
     )
@@ -285,6 +329,12 @@ def read_engram(reader: ConfigReader) -> tuple[NgramSpec, ...]:
     )
 
 
+def _check_heads(reader: ConfigReader, key: str, num_tables: int) -> None:
+    if num_tables > MAX_SUBTABLES:
+        heads = reader.values.get(key)
+        raise reader.fail(key, f"{heads} makes {num_tables} tables, above {MAX_SUBTABLES}")
+
+
 def _check_engram_sums(reader: ConfigReader, rows: tuple[tuple[int, ...], ...]) -> None:
     key = "engram_num_embeddings"
     stated = reader.wholes(key)
@@ -296,8 +346,11 @@ def _check_engram_sums(reader: ConfigReader, rows: tuple[tuple[int, ...], ...]) 
 def read_qwen(reader: ConfigReader) -> tuple[NgramSpec, ...]:
     """Qwen3.8's per-layer embedding (``qwen4_exp``): a spec per PLE layer."""
     vocab_size = reader.whole("vocab_size", minimum=2)
-    max_order = reader.whole("ngram_size", minimum=2, default=3)
-    orders = order_major(max_order, reader.whole("heads_per_ngram", default=8))
+    max_order = reader.whole("ngram_size", minimum=2, maximum=MAX_ORDER, default=3)
+    heads = reader.whole("heads_per_ngram", default=8)
+    layers = sorted(set(reader.wholes("ple_layer_ids", default=())))
+    _check_heads(reader, "heads_per_ngram", (max_order - 1) * heads * max(1, len(layers)))
+    orders = order_major(max_order, heads)
     base = reader.whole("ngram_vocab_size_base", default=20_000_000)
     seed = reader.whole("seed", minimum=0, default=1234)
     width = reader.whole("ple_embed_dim") if reader.values.get("ple_embed_dim") else None
@@ -305,18 +358,22 @@ def read_qwen(reader: ConfigReader) -> tuple[NgramSpec, ...]:
         width = reader.whole("hidden_size")
     if width % len(orders):
         raise reader.fail("ple_embed_dim", f"{width} does not divide by {len(orders)} heads")
-    layers = sorted(set(reader.wholes("ple_layer_ids", default=())))
+    depth = reader.whole("num_hidden_layers", default=MAX_TABLE_ROWS)
+    if layers and layers[-1] > depth:
+        raise reader.fail("ple_layer_ids", f"counts from 1 to {depth}, got {layers[-1]}")
     # The first of a list is the text's end (modeling_qwen4_exp.py).
-    eos = reader.values.get("eos_token_id")
-    boundary = reader.wholes("eos_token_id", minimum=0)[0] if isinstance(eos, list) else None
-    if boundary is None:
-        boundary = reader.whole("eos_token_id", minimum=0)
+    if isinstance(reader.values.get("eos_token_id"), list):
+        boundary = reader.wholes("eos_token_id", minimum=0, maximum=vocab_size - 1)[0]
+    else:
+        boundary = reader.whole("eos_token_id", minimum=0, maximum=vocab_size - 1)
+    rows = [qwen_rows(base, index, len(orders)) for index in range(len(layers))]
+    _check_rows(reader, "ngram_vocab_size_base", (size for of_layer in rows for size in of_layer))
     return tuple(
         NgramSpec(
             hash=XorHash(multipliers=qwen_multipliers(seed, index, vocab_size, max_order)),
             vocab_size=vocab_size,
             table_orders=orders,
-            table_rows=qwen_rows(base, index, len(orders)),
+            table_rows=rows[index],
             row_family="consecutive_primes",
             policy=Policy(boundary_tokens=(boundary,), fill=boundary),
             row_multiple=reader.whole("make_ngram_vocab_size_divisible_by", default=128),
@@ -332,10 +389,12 @@ def read_qwen(reader: ConfigReader) -> tuple[NgramSpec, ...]:
 
 def read_over_encoding(reader: ConfigReader) -> NgramSpec:
     """``oe_grams`` and ``oe_vocab_sizes`` (arXiv:2501.16975; mojo_opset): any orders, any sizes."""
-    orders, rows = reader.wholes("oe_grams", minimum=2), reader.wholes("oe_vocab_sizes")
+    orders = reader.wholes("oe_grams", minimum=2, maximum=MAX_ORDER)
+    rows = reader.wholes("oe_vocab_sizes")
     if len(orders) != len(rows):
         raise reader.fail("oe_vocab_sizes", f"needs {len(orders)} sizes, got {len(rows)}")
     vocab_size = reader.whole("vocab_size", minimum=2)
+    _check_rows(reader, "oe_vocab_sizes", rows, hash_base=vocab_size, max_order=max(orders))
     return NgramSpec(
         hash=PolynomialHash(base=vocab_size),
         vocab_size=vocab_size,
@@ -356,9 +415,12 @@ def read_explicit(reader: ConfigReader) -> NgramSpec:
     values: dict[str, Any] = {
         field: read(block, field)
         for field, read in _SPEC_FIELDS.items()
-        if block.values.get(field) is not None
+        if field in block.values and (block.values[field] is not None or field not in _NULLABLE)
     }
     return NgramSpec(**values)
+
+
+_NULLABLE = ("compressed_vocab", "row_width")
 
 
 def spec_json(spec: NgramSpec) -> dict[str, Any]:
@@ -407,17 +469,20 @@ def _policy_from(inner: ConfigReader) -> Policy:
     values: dict[str, Any] = {
         name: inner.word(name, known) for name, known in words.items() if name in inner.values
     }
-    if "boundary_tokens" in inner.values:
+    if inner.values.get("boundary_tokens", []) != []:
         values["boundary_tokens"] = inner.wholes("boundary_tokens", minimum=0)
     if "fill" in inner.values:
         fill = inner.values["fill"]
         values["fill"] = None if fill is None else inner.whole("fill", minimum=0)
     ranges = inner.values.get("ignored_tokens", [])
-    try:
-        values["ignored_tokens"] = tuple((int(first), int(end)) for first, end in ranges)
-    except (TypeError, ValueError):
-        raise inner.fail("ignored_tokens", "must be a list of [first, end] pairs") from None
+    if not isinstance(ranges, list) or not all(map(_is_pair, ranges)):
+        raise inner.fail("ignored_tokens", "must be a list of [first, end] pairs")
+    values["ignored_tokens"] = tuple((first, end) for first, end in ranges)
     return Policy(**values)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(x) is int for x in value)
 
 
 _SPEC_FIELDS: dict[str, Callable[[ConfigReader, str], Any]] = {
@@ -434,7 +499,7 @@ _SPEC_FIELDS: dict[str, Callable[[ConfigReader, str], Any]] = {
     "row_width": lambda block, key: block.whole(key),
     "fusion": lambda block, key: block.values[key],
     "word_scale": lambda block, key: block.values[key],
-    "layers": lambda block, key: block.wholes(key, minimum=0),
+    "layers": lambda block, key: block.wholes(key, minimum=0) if block.values[key] != [] else (),
     "amplification": lambda block, key: block.values[key],
 }
 

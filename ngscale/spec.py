@@ -124,9 +124,14 @@ class NgramSpec:
             if (value := getattr(self, field)) not in get_args(kind):
                 known = ", ".join(get_args(kind))
                 raise SpecError(f"{field} must be one of {known}, got {value!r}")
-        for token in (*self.policy.boundary_tokens, self.policy.fill or 0):
-            if token >= self.vocab_size:
-                raise SpecError(f"token {token} of the policy is not below {self.vocab_size}")
+        policy = self.policy
+        for field, tokens in (
+            ("boundary_tokens", policy.boundary_tokens),
+            ("fill", (policy.fill or 0,)),
+        ):
+            for token in tokens:
+                if token >= self.vocab_size:
+                    raise SpecError(f"{field}: token {token} is not below {self.vocab_size}")
         has_reserved = self.num_tables == 1 and self.reserved_rows == 1
         if self.policy.start.startswith("reserved_row") and not has_reserved:
             raise SpecError(f"start {self.policy.start} needs one table with reserved_rows 1")

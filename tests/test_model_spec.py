@@ -184,7 +184,7 @@ def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
         ({"oe_vocab_size_ratio": 77}, "ngram_vocab_size_ratio and oe_vocab_size_ratio: disagree"),
         ({"oe_vocab_size_ratio": []}, "ngram_vocab_size_ratio and oe_vocab_size_ratio: disagree"),
         ({"emb_neighbor_num": 1}, "emb_neighbor_num: must be 2.."),
-        ({"emb_neighbor_num": 9}, "max_order must be 2..8, got 9"),
+        ({"emb_neighbor_num": 9}, "emb_neighbor_num: must be 2..8, got 9"),
         ({"emb_neighbor_num": None}, "emb_neighbor_num or oe_neighbor_num: is missing"),
         ({"emb_split_num": 10**9}, "3000000000 tables leave no width in hidden_size 3072"),
         ({"eos_token_id": [2, 3]}, "eos_token_id: must be a whole number, got [2, 3]"),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _complete(incomplete: str) -> list[str]:
-    return [name for name in presets.names() if name.startswith(incomplete)]
+    return [name for name in presets.with_tables() if name.startswith(incomplete)]
 
 
 def _complete_policy(incomplete: str) -> list[str]:
@@ -148,9 +148,8 @@ def ids(
     if npy is not None and len(subject.specs) > 1:
         layers = ", ".join(str(index) for spec in subject.specs for index in spec.layers)
         raise UsageError(f"--npy: {subject.title} has tables in layers {layers}; give --layer")
-    if (text is not None or (stdin and tokenizer)) and subject.specs[0].compressed_vocab:
-        raise UsageError(f"{subject.title} hashes compressed ids, not a tokenizer's; use --tokens")
-    sequence = _tokens(tokens, text, tokenizer, segments, dead)
+    compressed = subject.specs[0].compressed_vocab
+    sequence = _tokens(tokens, text, tokenizer, segments, dead, compressed)
     record, found = run.rows_record(subject, sequence, policy, diff)
     if npy is not None:
         _save(npy, found[0])
@@ -182,6 +181,7 @@ def _tokens(
     tokenizer: str | None,
     segments: str | None,
     dead: str | None,
+    compressed: int | None,
 ) -> "Tokens":
     """The sequence of one of the three options; with neither ids nor text given, stdin's."""
     from ngscale.ids.lookups import Tokens
@@ -191,7 +191,7 @@ def _tokens(
         source, content = "--stdin", sys.stdin.read()
         tokens, text = (content, None) if tokenizer is None else (None, content)
     if text is not None:
-        found = _encode(text, tokenizer)
+        found = _encode(text, tokenizer, compressed)
     else:
         if tokenizer is not None:
             raise UsageError("--tokenizer goes with --text or --stdin; --tokens are ids already")
@@ -216,12 +216,23 @@ def _tokens(
     )
 
 
-def _encode(text: str, tokenizer: str | None) -> list[int]:
+def _encode(text: str, tokenizer: str | None, compressed: int | None) -> list[int]:
+    """Ids of a text, merged as Engram merges them where the model hashes ``compressed`` ids."""
     if tokenizer is None:
         raise UsageError("--text needs the model's --tokenizer")
     from ngscale.tokenizer import load_tokenizer
 
-    (encoded,) = load_tokenizer(tokenizer).encode([text])
+    loaded = load_tokenizer(tokenizer)
+    (encoded,) = loaded.encode([text])
+    if compressed is not None:
+        from ngscale.compressed_ids import compressed_ids
+
+        merged = compressed_ids(loaded.backend)
+        if (number := int(merged.max()) + 1) != compressed:
+            raise UsageError(
+                f"--tokenizer {tokenizer}: has {number} compressed ids, the model {compressed}"
+            )
+        encoded = merged[encoded]
     found: list[int] = encoded.tolist()
     return found
 

@@ -165,7 +165,7 @@ def test_policies_with_ignored_ids_need_them(name: str) -> None:
 def test_a_policy_with_a_boundary_needs_one_of_this_vocabulary() -> None:
     with pytest.raises(UsageError, match="policy hf: the config has no eos_token_id; give --eos"):
         apply(LONGCAT, "hf", SpecialIds())
-    with pytest.raises(UsageError, match="policy hf: token 100 of the policy is not below 100"):
+    with pytest.raises(UsageError, match="policy hf: boundary_tokens: token 100 is not below 100"):
         apply(LONGCAT, "hf", SpecialIds(eos=100))
 
 
