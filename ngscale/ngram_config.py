@@ -129,7 +129,7 @@ def read_longcat(reader: ConfigReader) -> NgramSpec | None:
     num_subtables = reader.whole(split_key)
     num_tables = (max_order - 1) * num_subtables
     check_num_tables(num_tables, hidden_size=reader.whole("hidden_size"))
-    reader.whole(split_key, maximum=MAX_SUBTABLES)
+    reader.whole(split_key, maximum=MAX_SUBTABLES // (max_order - 1))
     is_next = "text_vocab_size" in reader.values
     vocab_size = reader.whole("text_vocab_size" if is_next else "vocab_size", minimum=2)
     rows, family = _longcat_rows(reader, extension, ratio_key, vocab_size, num_tables)

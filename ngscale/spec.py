@@ -22,7 +22,7 @@ projected and summed, gated by the hidden state, added as they are."""
 
 MAX_ORDER = 8
 MAX_SUBTABLES = 4096
-"""Far above any model (8 heads an order); a larger number in a config is a mistake."""
+"""Of all orders; far above any model (24 a layer). A larger number in a config is a mistake."""
 MAX_TABLE_ROWS = 2**31 - 1
 """Row ids are int32 in every inference engine that publishes its kernel."""
 
@@ -237,8 +237,9 @@ def order_major(max_order: int, num_subtables: int) -> tuple[int, ...]:
     """
     if not 2 <= max_order <= MAX_ORDER:
         raise SpecError(f"max_order must be 2..{MAX_ORDER}, got {max_order}")
-    if not 1 <= num_subtables <= MAX_SUBTABLES:
-        raise SpecError(f"num_subtables must be 1..{MAX_SUBTABLES}, got {num_subtables}")
+    most = MAX_SUBTABLES // (max_order - 1)
+    if not 1 <= num_subtables <= most:
+        raise SpecError(f"num_subtables must be 1..{most}, got {num_subtables}")
     return tuple(n for n in range(2, max_order + 1) for _ in range(num_subtables))
 
 

@@ -76,12 +76,11 @@ def _read_vector(entry: Any, source: str) -> Vector:
         raise InputError(f"{source}: must be an object, got {json.dumps(entry)[:40]}")
     reader = ConfigReader(entry, source)
     scheme = reader.values.get("scheme")
-    family = str(scheme).partition("/")[0]
-    if not isinstance(scheme, str) or (family not in _SPECS and scheme not in _SPECS):
+    if not isinstance(scheme, str) or scheme not in _SPECS:
         raise reader.fail("scheme", f"{json.dumps(scheme)} is not known; known: {_known()}")
     config = reader.object("config")
     try:
-        spec = (_SPECS.get(scheme) or _SPECS[family])(config)
+        spec = _SPECS[scheme](config)
     except SpecError as error:
         raise InputError(f"{source}: config: {error}") from error
     tokens = list(reader.wholes("tokens", minimum=0, maximum=2**32 - 1))
@@ -147,20 +146,17 @@ def _mask(reader: ConfigReader, num_tokens: int, num_tables: int) -> list[list[b
 
 
 def _contradiction(reader: ConfigReader, config: ConfigReader, spec: NgramSpec) -> str | None:
-    stated = {
-        "table_sizes": reader.values.get("table_sizes"),
-        "primes": [p for of_order in config.values.get("primes", []) for p in of_order],
-    }
+    stated = {"table_sizes": reader.wholes("table_sizes", default=())}
+    primes = config.values.get("primes", [])
+    if not isinstance(primes, list) or not all(isinstance(sizes, list) for sizes in primes):
+        raise config.fail("primes", "must be a list of lists, an order each")
+    stated["primes"] = tuple(size for sizes in primes for size in sizes)
     for key, sizes in stated.items():
-        if sizes and tuple(sizes) != spec.table_rows:
-            return f"{key} are {sizes}, the rule gives {list(spec.table_rows)}"
-    multipliers = config.values.get("multipliers")
-    if (
-        multipliers
-        and isinstance(spec.hash, XorHash)
-        and tuple(multipliers) != spec.hash.multipliers
-    ):
-        return f"multipliers are {multipliers}, the rule gives {list(spec.hash.multipliers)}"
+        if sizes and sizes != spec.table_rows:
+            return f"{key} are {list(sizes)}, the rule gives {list(spec.table_rows)}"
+    multipliers = config.wholes("multipliers", maximum=2**63 - 1, default=())
+    if multipliers and isinstance(spec.hash, XorHash) and multipliers != spec.hash.multipliers:
+        return f"multipliers are {list(multipliers)}, the rule gives {list(spec.hash.multipliers)}"
     return None
 
 

@@ -140,9 +140,10 @@ def ids(
     subject = run.load(target, layer=layer, given=special)
     if export is not None:
         _refuse("--export", diff=diff, npy=npy, out=out, tokenizer=tokenizer)
+        from ngscale.ids.vector_files import export as export_file
         from ngscale.records import dump_json
 
-        sys.stdout.write(dump_json(run.export(subject, policy, export, seed)))
+        sys.stdout.write(dump_json(export_file(subject, policy, export, seed)))
         sys.stdout.flush()
         return
     if npy is not None and len(subject.specs) > 1:
@@ -164,10 +165,10 @@ def _refuse(way: str, **options: object) -> None:
 
 
 def _check(path: Path, *, as_json: bool, out: Path | None) -> None:
-    from ngscale.ids import run
     from ngscale.ids.summary import check_report
+    from ngscale.ids.vector_files import check_record
 
-    record = run.check_record(path)
+    record = check_record(path)
     answer(record, check_report(record), as_json=as_json, out=out)
     if record.results["num_differ"]:
         raise GateError(

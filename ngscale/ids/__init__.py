@@ -1,4 +1,5 @@
 """``ngscale ids``: which rows a token sequence looks up, and where two policies disagree.
 
-``run`` makes the records, ``lookups`` compares policies position by position, ``summary`` renders.
+``run`` makes the record, ``lookups`` compares policies position by position, ``vector_files``
+checks and writes files of vectors, ``summary`` renders.
 """
