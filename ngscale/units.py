@@ -1,6 +1,7 @@
 """Numbers as people write them: 31.4B parameters, 80G of memory, 45.8%."""
 
 import re
+from fractions import Fraction
 
 from ngscale.errors import UsageError
 
@@ -42,3 +43,20 @@ def parse_bytes(text: str) -> int:
     if num_bytes < 1:
         raise UsageError(f"{text}: is not an amount of memory; write 4G or 512M")
     return num_bytes
+
+
+def parse_count(text: str) -> int:
+    """``31.4B``, ``250M`` or a plain number; factors are powers of 1000.
+
+    Raises:
+        UsageError: it is not a positive count.
+    """
+    match = re.fullmatch(
+        r"(\d+(?:\.\d+)?)\s*([KMBT]?)", text.strip().replace("_", ""), re.IGNORECASE
+    )
+    factors = dict(_COUNT_SUFFIXES) | {"": 1}
+    # Through a fraction: 31.4B is exactly 31,400,000,000.
+    count = int(Fraction(match[1]) * factors[match[2].upper()]) if match else 0
+    if count < 1:
+        raise UsageError(f"{text}: is not a count; write 31.4B or 250M")
+    return count

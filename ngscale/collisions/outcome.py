@@ -46,7 +46,7 @@ def build(
         "peaks": [_peak(peak, unit) for peak in peaks],
         "recommendation": _recommendation(recommended, points, base),
         "saving": None if saving is None else asdict(saving),
-        "joint": [_joint(subtables) for subtables in joint],
+        "joint": [joint_result(subtables) for subtables in joint],
         "nearest_primes": primes,
         "figure_3b": figure_3b(points, primes, base),
         "survey": [dict(found.summary) for found in surveys],
@@ -104,7 +104,7 @@ def _peak(peak: Peak, unit: str) -> dict[str, Any]:
     }
 
 
-def _joint(subtables: Subtables) -> dict[str, Any]:
+def joint_result(subtables: Subtables) -> dict[str, Any]:
     """All-K sharing and identity loss, as counts and as shares."""
     measured, n = subtables.measured, subtables.distinct
     return {

@@ -17,10 +17,12 @@ from ngscale.commands.answer import (
     TokenizerOption,
     answer,
 )
+from ngscale.commands.recommend import Wanted
+from ngscale.commands.recommend import run as _recommend
 from ngscale.commands.source import read_source
 from ngscale.errors import UsageError
 from ngscale.spec import PolynomialHash
-from ngscale.units import parse_bytes
+from ngscale.units import parse_bytes, parse_count
 
 if TYPE_CHECKING:
     from ngscale.collisions.run import Counting
@@ -113,6 +115,36 @@ def collisions(
     sequence_length: Annotated[
         int, typer.Option(metavar="L", min=2, help="Tokens of a sequence.")
     ] = 2048,
+    recommend: Annotated[
+        bool,
+        typer.Option(
+            "--recommend",
+            help="Instead of a sweep: sizes to choose within a budget (--ratio R, --rows, or "
+            "--params with --hidden-size; a target's own), measured on --corpus if there is one.",
+        ),
+    ] = False,
+    rows: Annotated[
+        str | None, typer.Option(metavar="N", help="Budget: rows of all tables (123M).")
+    ] = None,
+    params: Annotated[
+        str | None, typer.Option(metavar="P", help="Budget: parameters of all tables (31.4B).")
+    ] = None,
+    hidden_size: Annotated[
+        int | None, typer.Option(metavar="D", min=1, help="Width of the model, for --params.")
+    ] = None,
+    subtables: Annotated[
+        int, typer.Option(metavar="K", min=1, help="Tables per order, for --recommend.")
+    ] = 4,
+    family: Annotated[
+        str | None,
+        typer.Option(metavar="NAME,...", help="Propose only longcat, primes or explicit sizes."),
+    ] = None,
+    tensor_parallel: Annotated[
+        int, typer.Option("--tp", metavar="N", min=1, help="Stored rows are sharded over N ranks.")
+    ] = 1,
+    padding: Annotated[
+        int, typer.Option(metavar="ROWS", min=1, help="Stored rows are padded to a multiple.")
+    ] = 1,
     policy: Annotated[
         str,
         typer.Option(
@@ -158,6 +190,34 @@ def collisions(
     if (rule != "pooled" or hit_rate is not None) and (policy != "hf" or save_ngrams is not None):
         raise UsageError("--policy no_eos and --save-ngrams go with --rule pooled")
     memory = None if max_memory is None else parse_bytes(max_memory)
+    if recommend:
+        _recommend(
+            Wanted(
+                target=target,
+                orders=_orders(orders),
+                num_subtables=subtables,
+                ratio=None if ":" in ratio else _single_ratio(ratio),
+                rows=None if rows is None else parse_count(rows),
+                parameters=None if params is None else parse_count(params),
+                hidden_size=hidden_size,
+                tensor_parallel=tensor_parallel,
+                padding=padding,
+                family=family,
+                corpus=corpus,
+                tokenizer=tokenizer,
+                vocab_size=vocab_size,
+                source_options={
+                    "text_field": text_field,
+                    "split": split,
+                    "dtype": dtype,
+                    "on_bad_record": on_bad_record,
+                },
+                max_memory_bytes=memory,
+                as_json=as_json,
+                out=out,
+            )
+        )
+        return
 
     from ngscale.collisions import run as runs
     from ngscale.collisions.hit_rate import build_report as build_hit_rate_report
@@ -205,10 +265,10 @@ def collisions(
         hashing = make_scheme(scheme, vocab_size=v0, base=base, multipliers=numbers, seed=seed)
     inputs["policy"] = policy
     if read_ratio is not None:
-        rows = nearest_rows(*read_ratio.as_integer_ratio(), base_of(hashing, v0))
+        read_rows = nearest_rows(*read_ratio.as_integer_ratio(), base_of(hashing, v0))
         low, high = request.orders
         record = runs.run_hit_rate(
-            stream, hashing, range(low, high + 1), rows, sequence_length, inputs, progress
+            stream, hashing, range(low, high + 1), read_rows, sequence_length, inputs, progress
         )
         answer(record, build_hit_rate_report(record), as_json=as_json, out=out)
         return
@@ -307,6 +367,13 @@ def _ratio(text: str) -> tuple[float, float]:
     if not 1.0 <= bounds[0] < bounds[1] < float("inf"):
         raise UsageError(f"--ratio {text}: needs 1 <= LOW < HIGH")
     return bounds
+
+
+def _single_ratio(text: str) -> float:
+    try:
+        return _positive("--ratio", float(text))
+    except ValueError:
+        raise UsageError(f"--ratio {text}: takes one number with --recommend") from None
 
 
 def _positive(option: str, value: float) -> float:

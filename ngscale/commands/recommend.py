@@ -1,0 +1,169 @@
+"""``ngscale collisions --recommend``: options -> budget -> proposals -> answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ngscale.errors import UsageError
+
+_RATIO_KEYS = ("ngram_vocab_size_ratio", "oe_vocab_size_ratio")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What was asked for; sizes of a target go before options."""
+
+    target: str | None
+    orders: tuple[int, int]
+    num_subtables: int
+    ratio: float | None
+    rows: int | None
+    parameters: int | None
+    hidden_size: int | None
+    tensor_parallel: int
+    padding: int
+    family: str | None
+    corpus: Sequence[str] | None
+    tokenizer: str | None
+    vocab_size: int | None
+    source_options: dict[str, Any]
+    max_memory_bytes: int | None
+    as_json: bool
+    out: Path | None
+
+
+def run(wanted: Wanted) -> None:
+    """Propose, measure where there is a corpus, answer.
+
+    Raises:
+        UsageError: no budget, two, or one that lacks a number.
+        NoResultError: nothing sound within the budget.
+    """
+    from ngscale.collisions import recommend
+    from ngscale.collisions.proposals import Budget, parse_families, propose
+    from ngscale.collisions.run import Counting, count_tables
+    from ngscale.commands.answer import answer
+    from ngscale.commands.source import read_source
+    from ngscale.console import progress
+    from ngscale.spec import order_major
+
+    families = parse_families(wanted.family)
+    spec, config = _target(wanted)
+    stream, inputs = None, dict[str, Any]()
+    if wanted.corpus is not None:
+        vocab_size = wanted.vocab_size if _is_bin(wanted.corpus) else None
+        stream, inputs = read_source(
+            wanted.corpus, wanted.tokenizer, vocab_size=vocab_size, **wanted.source_options
+        )
+    base = _base(wanted, spec, None if stream is None else stream.vocab_size)
+    low, high = wanted.orders
+    if spec is None and low != 2:
+        raise UsageError("--orders: a design has every order from 2 on; write 2:N")
+    orders = order_major(high, wanted.num_subtables) if spec is None else spec.table_orders
+    hidden_size = wanted.hidden_size or config.get("hidden_size")
+    width = None if hidden_size is None else hidden_size // len(orders)
+    ratio_key = next((key for key in _RATIO_KEYS if key in config), _RATIO_KEYS[0])
+    ratio = config.get(ratio_key) if spec is not None else wanted.ratio
+    budget = Budget(
+        base=base,
+        orders=orders,
+        total_rows=_total_rows(wanted, spec, base, len(orders), width),
+        multiple=_multiple(wanted),
+        ratio=ratio,
+    )
+    proposals = propose(budget, ratio_key, families)
+    tables = None
+    if stream is not None:
+        counting = Counting(max_memory_bytes=wanted.max_memory_bytes, directory=None)
+        tables = count_tables(stream, sorted(set(orders)), counting)
+    inputs |= {
+        "target": None if wanted.target is None else _title(wanted.target),
+        "orders": list(orders),
+        "families": list(families),
+        "multiple": budget.multiple,
+        "hidden_size": hidden_size,
+    }
+    current = None if spec is None else spec.table_rows
+    record = recommend.recommend(budget, proposals, current, width, inputs, tables, progress)
+    answer(record, recommend.build_report(record), as_json=wanted.as_json, out=wanted.out)
+
+
+def _target(wanted: Wanted) -> tuple[Any, dict[str, Any]]:
+    """The target's spec and config.json, or nothing."""
+    if wanted.target is None:
+        return None, {}
+    from ngscale.config_reader import read_config
+    from ngscale.ngram_config import read_specs
+    from ngscale.presets import resolve
+
+    path = resolve(wanted.target)
+    spec, *others = read_specs(path)
+    if others or spec.hash_base is None:
+        raise UsageError(f"{wanted.target}: is no polynomial in one base; no sizes to recommend")
+    return spec, dict(read_config(path).values)
+
+
+def _title(target: str) -> str:
+    from ngscale.presets import title
+
+    return title(target)
+
+
+def _is_bin(corpus: Sequence[str]) -> bool:
+    from ngscale.tokens import is_bin
+
+    return is_bin(list(corpus))
+
+
+def _base(wanted: Wanted, spec: Any, stream_vocab_size: int | None) -> int:
+    """The hash base: the target's, the corpus's, the tokenizer's, or a number."""
+    if spec is not None:
+        if stream_vocab_size is not None and stream_vocab_size > spec.vocab_size:
+            raise UsageError(
+                f"{wanted.target} hashes ids below {spec.vocab_size:,}, the tokenizer has "
+                f"{stream_vocab_size:,}; use its own --tokenizer"
+            )
+        base: int = spec.hash_base
+        return base
+    if stream_vocab_size is not None:
+        return stream_vocab_size
+    if wanted.vocab_size is not None:
+        return wanted.vocab_size
+    if wanted.tokenizer is not None:
+        from ngscale.tokenizer import load_tokenizer
+
+        return load_tokenizer(wanted.tokenizer).vocab_size
+    raise UsageError("--recommend needs a target, a --tokenizer, a --corpus or --vocab-size V0")
+
+
+def _total_rows(wanted: Wanted, spec: Any, base: int, num_tables: int, width: int | None) -> int:
+    given = {
+        "--rows": wanted.rows,
+        "--params": wanted.parameters,
+        "--ratio": None if spec is not None else wanted.ratio,
+    }
+    named = [option for option, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(named)} are both a budget; keep one")
+    if wanted.rows is not None:
+        return wanted.rows
+    if wanted.parameters is not None:
+        if not width:
+            raise UsageError("--params needs --hidden-size D: a table has D // E columns")
+        return wanted.parameters // width
+    if spec is not None:
+        in_use = int(sum(spec.table_rows))
+        return in_use + (_multiple(wanted) - 1) * num_tables
+    if wanted.ratio is not None:
+        # The loader's own sizes at this ratio: int(ratio*V + 2i + 1).
+        return (
+            int(wanted.ratio * base * num_tables) + num_tables**2 + _multiple(wanted) * num_tables
+        )
+    raise UsageError("--recommend needs a budget: --rows, --params with --hidden-size, or --ratio")
+
+
+def _multiple(wanted: Wanted) -> int:
+    from math import lcm
+
+    return lcm(wanted.tensor_parallel, wanted.padding)
