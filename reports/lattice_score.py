@@ -156,20 +156,29 @@ def measure_corpus(stream: TokenStream, draws: Sequence[Draw]) -> dict[str, Any]
     return {"sizes": sizes, "orders": orders}
 
 
-def correlations(measured: Mapping[str, Any], seed: int) -> dict[str, list[float]]:
+def correlations(
+    measured: Mapping[str, Any], coprime: Sequence[bool], seed: int
+) -> dict[str, list[float]]:
     """Spearman's rho of each predictor with the excess, and its 95% percentile bootstrap interval.
 
-    Short vectors and small distances predict damage, so their signs are turned.
+    Short vectors and small distances predict damage, so their signs are turned. ``score_coprime``
+    is the score's over the sizes that have no factor in common with V0.
     """
     excess = np.array(measured["excess"])
-    resamples = np.random.default_rng(seed).integers(0, len(excess), (NUM_RESAMPLES, len(excess)))
-    found = {}
-    for name in PREDICTORS:
-        predictor = np.array(measured[name]) * (1 if name == "score" else -1)
-        rhos = _spearman(predictor[resamples], excess[resamples])
-        low, high = np.quantile(rhos, (0.025, 0.975)).tolist()
-        found[name] = [float(_spearman(predictor[None], excess[None])[0]), low, high]
+    found = {
+        name: _interval(np.array(measured[name]) * (1 if name == "score" else -1), excess, seed)
+        for name in PREDICTORS
+    }
+    found["score_coprime"] = _interval(np.array(measured["score"])[coprime], excess[coprime], seed)
     return found
+
+
+def _interval(predictor: Any, excess: Any, seed: int) -> list[float]:
+    number = len(excess)
+    resamples = np.random.default_rng(seed).integers(0, number, (NUM_RESAMPLES, number))
+    rhos = _spearman(predictor[resamples], excess[resamples])
+    low, high = np.quantile(rhos, (0.025, 0.975)).tolist()
+    return [float(_spearman(predictor[None], excess[None])[0]), low, high]
 
 
 def _spearman(first: Any, second: Any) -> Any:
@@ -194,24 +203,35 @@ def run(corpora: Sequence[str], seed: int, number: int) -> RunRecord:
             results_control = measure_corpus(permuted(stream, seed), draws)
     described.append(control)
     results.append(results_control)
-    for result in results:
+    inputs = {
+        "corpora": described,
+        "seed": seed,
+        "num_sizes": number,
+        "ratios": [LOW_RATIO, HIGH_RATIO],
+        "max_q": MAX_Q,
+        "max_offset": MAX_OFFSET,
+        "resamples": NUM_RESAMPLES,
+        "draws": [[draw.ratio, draw.p, draw.q, draw.offset] for draw in draws],
+    }
+    return build(inputs, results)
+
+
+def build(inputs: Mapping[str, Any], results: Sequence[Any]) -> RunRecord:
+    """The record: what was measured, and how it correlates."""
+    for described, result in zip(inputs["corpora"], results, strict=True):
+        coprime = _coprime(described, result)
         for measured in result["orders"]:
-            measured["spearman"] = correlations(measured, seed)
+            measured["spearman"] = correlations(measured, coprime, inputs["seed"])
     return RunRecord(
         verb="lattice-score",
-        answer=_answer(described, results, number),
-        inputs={
-            "corpora": described,
-            "seed": seed,
-            "num_sizes": number,
-            "ratios": [LOW_RATIO, HIGH_RATIO],
-            "max_q": MAX_Q,
-            "max_offset": MAX_OFFSET,
-            "resamples": NUM_RESAMPLES,
-            "draws": [[draw.ratio, draw.p, draw.q, draw.offset] for draw in draws],
-        },
+        answer=_answer(inputs["corpora"], results, inputs["num_sizes"]),
+        inputs=inputs,
         results={"results": results},
     )
+
+
+def _coprime(described: Mapping[str, Any], result: Mapping[str, Any]) -> Any:
+    return np.array([gcd_with_base(s, described["vocab_size"]) == 1 for s in result["sizes"]])
 
 
 def _answer(described: Sequence[Any], results: Sequence[Any], number: int) -> str:
@@ -225,7 +245,8 @@ def _answer(described: Sequence[Any], results: Sequence[Any], number: int) -> st
         f"The lattice score of bigram tables, computed without a corpus, orders {number} sizes as "
         f"measured impurity does with Spearman {min(rho):.2f} to {max(rho):.2f} on {len(real)} "
         f"corpora and {vocabularies} vocabularies (distance to the nearest integer: "
-        f"{min(baseline):.2f} to {max(baseline):.2f}; ids permuted: {control[0]['score'][0]:.2f})."
+        f"{min(baseline):.2f} to {max(baseline):.2f}; ids permuted: {control[0]['score'][0]:.2f}, "
+        f"and {control[0]['score_coprime'][0]:.2f} over the sizes coprime with V0)."
     )
 
 
@@ -270,7 +291,24 @@ def build_report(record: RunRecord) -> Report:
 
 MISSES = (
     "The sizes of the first corpus whose rank by score is farthest from their rank by measurement, "
-    "for every order.",
+    "for every order. Among bigrams all are sizes without damage, within 7% of the ideal hash. At "
+    "44.5635 x V0 the most impurity along one vector comes from bigrams whose previous tokens are "
+    "8,779 ids apart and whose current ones are 246: the smooth law gives such a vector little.",
+    "The score is as good as its assumption that ids are in order of frequency. It is least good "
+    "for gemma3, which keeps single characters, full stop and comma among them, above id 236,000: "
+    "at 69.5686 x V0 (score 0.68, measured 1.14, the worst that passes) the vector of most "
+    "impurity joins previous tokens 236,255 ids apart, and at 36.6267 x V0 (0.95, 1.12; "
+    "gcd 185) current tokens that are the same and previous ones 51,900 apart.",
+    "At orders 3 and 4 most sizes are within 0.5% of the ideal hash and of each other, so that "
+    "ranks are largely noise; the score is truncated there besides, and draws tokens "
+    "independently, which text does not. For 4-grams coprime with V0 it does not order sizes "
+    "(negative): there is next to nothing to order, the worst that passes has 1.02 times the ideal "
+    "hash's impurity. What it does find are the tables that suffer.",
+    "With permuted ids the score should find nothing, and for sizes coprime with V0 the interval "
+    "contains 0 at every order. The rest is real: a common factor g of V0 and M lets the current "
+    "token fix the row mod g whatever ids mean, and the score counts that. It is why such sizes "
+    "have a check of their own: 4-gram tables with g = 32 score just under the threshold and have "
+    "up to a tenth more impurity on kernel code.",
 )
 
 
@@ -284,7 +322,7 @@ def _correlation_table(pairs: Sequence[tuple[Any, Any]]) -> Table:
                 "order": measured["order"],
                 "distinct": measured["distinct"],
             }
-            for name in PREDICTORS:
+            for name in (*PREDICTORS, "score_coprime"):
                 rho, low, high = measured["spearman"][name]
                 row[name] = f"{rho:.3f} [{low:.3f}, {high:.3f}]"
             rows.append(row)
@@ -297,6 +335,7 @@ def _correlation_table(pairs: Sequence[tuple[Any, Any]]) -> Table:
             Column(key="order", title="n", spec="d"),
             Column(key="distinct", title="distinct n-grams", spec=",d"),
             Column(key="score", title="lattice score"),
+            Column(key="score_coprime", title="lattice score, gcd(V0, M) = 1"),
             Column(key="length", title="shortest vector"),
             Column(key="integer_distance", title="distance to nearest integer"),
         ),
@@ -307,6 +346,7 @@ def _correlation_table(pairs: Sequence[tuple[Any, Any]]) -> Table:
 def _threshold_table(pairs: Sequence[tuple[Any, Any]]) -> Table:
     rows = []
     for inputs, result in pairs:
+        coprime = _coprime(inputs, result)
         for measured in result["orders"]:
             flagged = np.array(measured["score"]) > MAX_LATTICE_SCORE
             excess = np.array(measured["excess"])
@@ -319,6 +359,7 @@ def _threshold_table(pairs: Sequence[tuple[Any, Any]]) -> Table:
                     "damaged": int(damaged.sum()),
                     "both": int((flagged & damaged).sum()),
                     "worst_passed": float(excess[~flagged].max()),
+                    "worst_coprime": float(excess[~flagged & coprime].max()),
                     "worst": float(excess.max()),
                 }
             )
@@ -332,6 +373,7 @@ def _threshold_table(pairs: Sequence[tuple[Any, Any]]) -> Table:
             Column(key="flagged", title="flagged", spec="d"),
             Column(key="both", title="both", spec="d"),
             Column(key="worst_passed", title="worst not flagged, x ideal", spec=".3f"),
+            Column(key="worst_coprime", title="and gcd(V0, M) = 1", spec=".3f"),
             Column(key="worst", title="worst, x ideal", spec=".3f"),
         ),
         rows=rows,

@@ -46,11 +46,15 @@ def test_correlations_are_spearmans_with_the_sign_of_each_predictor() -> None:
         "length": (-excess).tolist(),
         "integer_distance": rng.normal(size=60).tolist(),
     }
-    found = correlations(measured, seed=1)
+    coprime = [at % 3 == 0 for at in range(60)]
+    found = correlations(measured, coprime, seed=1)
     assert found["score"][0] == pytest.approx(spearmanr(measured["score"], excess).statistic)
     assert found["length"] == pytest.approx([1.0, 1.0, 1.0])
     assert found["integer_distance"][0] == pytest.approx(
         -spearmanr(measured["integer_distance"], excess).statistic
+    )
+    assert found["score_coprime"][0] == pytest.approx(
+        spearmanr(measured["score"][::3], excess[::3]).statistic
     )
     for rho, low, high in found.values():
         assert low <= rho <= high
