@@ -1,7 +1,6 @@
 """Peaks of a sweep: where they are, how high, how wide; and how many rows a peak throws away."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,7 @@ from ngscale.collisions.metrics import measure
 from ngscale.collisions.sweep import Point
 from ngscale.hashing.scheme import Scheme
 from ngscale.ngrams import NgramTable
-from ngscale.resonance import Neighbour, lattice_length, nearest_fraction
+from ngscale.resonance import Neighbour, gcd_with_base, lattice_length, nearest_fraction
 
 PEAK_EXCESS = 0.1
 """A peak has at least this much more than the ideal hash's collisions ..."""
@@ -92,7 +91,7 @@ def least_resonant(points: Sequence[Point], base: int) -> Point:
 
     def calm(point: Point) -> tuple[bool, float]:
         rows = point.table_rows
-        return math.gcd(rows, base) == 1, lattice_length(rows, base)
+        return gcd_with_base(rows, base) == 1, lattice_length(rows, base)
 
     return max(points, key=calm)
 

@@ -267,3 +267,28 @@ def test_the_real_process_keeps_stdout_for_the_document(shared: Path, text: Path
     assert done.returncode == 0
     assert json.loads(done.stdout)["verb"] == "probe"
     assert done.stderr.splitlines() == [f"loading {shared}", "windows (1)"]
+
+
+def test_bad_records_are_refused_mended_and_counted(
+    shared: Path, text: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.txt"
+    broken.write_bytes(
+        next(iter([text] if text.is_file() else text.iterdir())).read_bytes() + b"\xff"
+    )
+    refused = invoke(shared, "--corpus", broken, "--tokens", 50)
+    assert refused.exit_code == 3
+    assert "--on-bad-record" in refused.stderr
+    found = document(shared, broken, "--on-bad-record", "replace")
+    assert found["inputs"]["corpus"]["bad_records"] == {"skipped": 0, "replaced": 1}
+
+
+def test_the_text_is_tokenised_once(
+    shared: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NGSCALE_CACHE", str(tmp_path))
+    first = document(shared, text)
+    (entry,) = (tmp_path / "tokens").iterdir()
+    made = entry.stat().st_ctime_ns
+    assert document(shared, text)["inputs"] == first["inputs"]
+    assert [entry.stat().st_ctime_ns] == [made]

@@ -91,3 +91,12 @@ def test_a_missing_package_names_the_extra(package: str) -> None:
     expected = f"error: {package} is not installed; run: pip install 'ngscale[torch]'"
     assert done.stderr.strip() == expected
     assert done.stdout == ""
+
+
+def test_bad_records_are_refused_or_left_out(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.txt"
+    broken.write_bytes(b"some text \xff")
+    for policy, said in (("error", "--on-bad-record"), ("skip", "corpus is empty")):
+        result = run("--corpus", str(broken), "--on-bad-record", policy)
+        assert result.exit_code == 3
+        assert said in result.stderr
