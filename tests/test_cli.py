@@ -12,7 +12,7 @@ from ngscale.cli import EXIT_CODES, app
 from ngscale.commands import collisions
 from ngscale.errors import NgscaleError
 
-VERBS = ("collisions", "budget", "probe", "train-small")
+VERBS = ("collisions", "audit", "budget", "ids", "probe", "train-small")
 HEAVY = ("numba", "torch", "datasets", "matplotlib", "transformers", "numpy")
 
 
@@ -74,6 +74,9 @@ def test_every_exit_code_of_an_error_class_is_documented() -> None:
         (["collisions", "--tokenizer", "/nonexistent"], 3, "/nonexistent"),
         (["collisions", "/nonexistent/config.json"], 3, "/nonexistent"),
         (["budget", "/nonexistent/config.json"], 3, "/nonexistent"),
+        (["ids", "/nonexistent/config.json", "--tokens", "1"], 3, "/nonexistent"),
+        (["ids", "--check", "/nonexistent/vectors.json"], 3, "/nonexistent"),
+        (["ids", "longcat-flash-lite", "--tokens", "1,x"], 2, "'x' is not a whole number"),
         (["probe", "/nonexistent"], 3, "/nonexistent"),
         (["train-small", "/nonexistent/config.json"], 3, "/nonexistent"),
     ],

@@ -1,10 +1,12 @@
 """Documents are generated from the program or run as printed."""
 
+import dataclasses
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+from ngscale.policy import Policy
 from tests.test_cli import VERBS
 
 
@@ -25,6 +27,14 @@ def test_every_verb_and_every_document_is_linked_from_the_readme(checkout: Path)
         assert f"ngscale {verb}" in readme
     for page in (checkout / "docs").glob("*.md"):
         assert f"docs/{page.name}" in readme
+
+
+def test_every_field_of_a_policy_and_every_disagreement_is_in_the_method(checkout: Path) -> None:
+    section = (checkout / "docs" / "method.md").read_text().partition("## Ids")[2]
+    for number in range(1, 15):
+        assert f"| D{number} |" in section
+    for field in dataclasses.fields(Policy):
+        assert f"`{field.name}`" in section
 
 
 def test_every_relative_link_leads_somewhere(checkout: Path) -> None:

@@ -41,6 +41,7 @@ def test_the_wheel_holds_the_package_and_corpora_and_no_stray_module(site: Path)
     assert (site / "ngscale/corpora/default/emma.txt").is_file()
     assert (site / "ngscale/corpora/tokenizers/bpe-32768/tokenizer.json").is_file()
     assert (site / "ngscale/presets/longcat-flash-lite.json").is_file()
+    assert (site / "ngscale/presets/policies.toml").is_file()
     assert (site / "ngscale/presets/ngram/longcat-2.0.json").is_file()
 
 

@@ -29,7 +29,7 @@ def ids(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TARGET]",
+            metavar="TARGET",
             help="A preset, a config.json, or a directory that holds one.",
             autocompletion=_complete,
         ),
@@ -160,7 +160,7 @@ def ids(
 def _refuse(way: str, **options: object) -> None:
     for name, value in options.items():
         if value is not None:
-            what = "a TARGET" if name == "target" else f"--{name}"
+            what = "TARGET" if name == "target" else f"--{name}"
             raise UsageError(f"{way}: takes no {what}")
 
 

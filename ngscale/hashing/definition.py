@@ -127,6 +127,14 @@ def read_rows_exact(
 
 
 def averaged_exact(tokens: Sequence[int], spec: NgramSpec) -> list[bool]:
-    """Positions at which word embedding and rows are averaged; elsewhere the word stands alone."""
-    zeroed = spec.policy.ignored_rule in ("zero", "zero_close", "exclude")
-    return [not (zeroed and spec.policy.ignores(token)) for token in tokens]
+    """Positions at which word embedding and rows are averaged; elsewhere the word stands alone.
+
+    That is at ignored ids that became 0 or look nothing up; in LongCat-Next-inference at id 0 too.
+    """
+    policy = spec.policy
+    zeroed = policy.ignored_rule in ("zero", "zero_close", "exclude")
+    id_0_alone = policy.row_zero == "zero_vector_before_modulus"
+    return [
+        not (zeroed and policy.ignores(token)) and not (id_0_alone and token == 0)
+        for token in tokens
+    ]

@@ -12,7 +12,7 @@ from ngscale.errors import InputError, SpecError, UsageError
 from ngscale.ids.lookups import Change, Lookups, Tokens, changes, look_up
 from ngscale.ngram_config import EXTENSION_KEY, NGRAM_MODEL_TYPE, read_specs
 from ngscale.policy import Policy
-from ngscale.presets.policies import SpecialIds, apply, find, special_ids
+from ngscale.presets.policies import Implementation, SpecialIds, apply, find, special_ids
 from ngscale.records import RunRecord
 from ngscale.spec import NgramSpec, PolynomialHash
 
@@ -154,26 +154,32 @@ def _check_beside(tokens: Tokens, specs: Sequence[NgramSpec]) -> None:
         raise UsageError("--dead: no policy asked for treats positions without text differently")
 
 
+_NAMED = {
+    "eos": ("eos_token_id", "--eos"),
+    "pad": ("pad_token_id", "--pad-id"),
+    "ignored": ("oe_ignored_token_ids", "--ignored"),
+}
+"""Special id -> its key in config.json, its option."""
+
+
 def policy_json(subject: Subject, spec: NgramSpec, policy: str | None) -> dict[str, Any]:
     """The policy, every field of it with where it is from, and what is unverified."""
     entry = None if policy is None else find(policy)
     own = "the config's ngscale block" if subject.explicit else "the model family's published code"
-    where = own if entry is None else f"policy {entry.name}: {entry.source}"
-    origin = dict.fromkeys([*(field.name for field in fields(Policy)), "word_scale"], where)
-    read = {"boundary_tokens": "eos", "ignored_tokens": "ignored", "fill": "pad"}
-    keys = {"eos": "eos_token_id", "ignored": "oe_ignored_token_ids", "pad": "pad_token_id"}
-    options = {"eos": "--eos", "ignored": "--ignored", "pad": "--pad-id"}
-    for name, source in read.items():
-        value = getattr(subject.special, source)
-        held = getattr(spec.policy, name)
-        held = held[0] if source == "eos" and held else held
-        if value not in (None, ()) and held == value and (source != "pad" or value):
-            if source in subject.given and entry is not None:
-                origin[name] = options[source]
-            elif not subject.explicit:
-                origin[name] = f"{keys[source]} of the config"
-    if entry is not None and "word_scale" not in entry.spec:
-        origin["word_scale"] = own
+    origin = dict.fromkeys([field.name for field in fields(Policy)], own)
+    if entry is not None:
+        origin = dict.fromkeys(origin, f"policy {entry.name}: {entry.source}")
+    origin["word_scale"] = origin["padding"] if entry and "word_scale" in entry.spec else own
+    held = {
+        "boundary_tokens": ("eos", _is_eos(spec, subject, entry)),
+        "ignored_tokens": ("ignored", bool(spec.policy.ignored_tokens)),
+        "fill": ("pad", entry is not None and entry.fill == "pad_id"),
+    }
+    for name, (source, is_used) in held.items():
+        if is_used:
+            key, option = _NAMED[source]
+            given = source in subject.given and entry is not None
+            origin[name] = option if given else own if subject.explicit else f"{key} of the config"
     values = {field.name: getattr(spec.policy, field.name) for field in fields(Policy)}
     values["word_scale"] = spec.word_scale
     return {
@@ -184,6 +190,12 @@ def policy_json(subject: Subject, spec: NgramSpec, policy: str | None) -> dict[s
         "notes": [] if entry is None else [*entry.notes, *filter(None, [entry.draft])],
         "unverified": [] if entry is None else entry.unverified,
     }
+
+
+def _is_eos(spec: NgramSpec, subject: Subject, entry: Implementation | None) -> bool:
+    """Whether the boundary is the end-of-sequence id that was given, and no other rule's."""
+    is_eos = spec.policy.boundary_tokens == (subject.special.eos,)
+    return is_eos and (entry is None or entry.boundaries == ("eos",))
 
 
 def _layer_json(spec: NgramSpec, found: Lookups) -> dict[str, Any]:

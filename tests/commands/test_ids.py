@@ -325,7 +325,7 @@ def test_out_holds_the_whole_report(tmp_path: Path) -> None:
         ([LITE, "--tokens", "1,2", "--dead", "2"], "--dead 2: there are positions 0..1"),
         ([LITE, "--tokens", "1,2", "--dead", "1"], "--dead: no policy asked for"),
         ([LITE, "--tokens", "1", "--layer", "3"], "--layer 3: reads no rows; layers that do: none"),
-        ([LITE, "--check", "x.json"], "--check: takes no a TARGET"),
+        ([LITE, "--check", "x.json"], "--check: takes no TARGET"),
         (["--check", "x.json", "--policy", "hf"], "--check: takes no --policy"),
         ([LITE, "--export", "2", "--diff", "hf"], "--export: takes no --diff"),
         ([LITE, "--export", "0"], "--export"),

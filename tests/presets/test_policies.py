@@ -7,7 +7,7 @@ import pytest
 
 from ngscale.config_reader import ConfigReader
 from ngscale.errors import UsageError
-from ngscale.hashing.definition import row_ids_exact
+from ngscale.hashing.definition import averaged_exact, row_ids_exact
 from ngscale.policy import MODES, Policy
 from ngscale.presets.policies import SpecialIds, apply, find, implementations, special_ids
 from ngscale.spec import NgramSpec, PolynomialHash, XorHash, longcat_spec
@@ -96,6 +96,19 @@ def test_paddlefleet_fills_with_the_pad_id_and_does_not_reset() -> None:
 def test_the_llama_cpp_fork_ends_sequences_at_2_whatever_the_config_says() -> None:
     """HASHING 3.5: EOS = 2 hard-coded."""
     assert apply(LONGCAT, "llama.cpp-fork", SpecialIds(eos=9)).policy.boundary_tokens == (2,)
+
+
+def test_the_word_stands_alone_where_an_implementation_says_so() -> None:
+    """HASHING 3.3: Next divides but at ignored ids, Next-inference not at id 0 either."""
+    averaged = {
+        name: averaged_exact([7, 0, 36], apply(LONGCAT, name, IGNORED))
+        for name in ("hf", "longcat-next", "longcat-next-inference")
+    }
+    assert averaged == {
+        "hf": [True, True, True],
+        "longcat-next": [True, True, False],
+        "longcat-next-inference": [True, False, False],
+    }
 
 
 def test_scales_of_the_word_embedding_differ_as_the_matrix_says() -> None:
