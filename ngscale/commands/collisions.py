@@ -19,7 +19,7 @@ from ngscale.commands.answer import (
 )
 from ngscale.commands.recommend import Wanted
 from ngscale.commands.recommend import run as _recommend
-from ngscale.commands.source import read_source
+from ngscale.commands.source import read_source, run_directory
 from ngscale.errors import UsageError
 from ngscale.spec import PolynomialHash
 from ngscale.units import parse_bytes, parse_count
@@ -279,7 +279,7 @@ def collisions(
         counting = runs.Counting(
             cross_documents=policy == "no_eos",
             max_memory_bytes=memory,
-            directory=None if memory is None else _run_directory(inputs, policy),
+            directory=None if memory is None else run_directory(inputs, policy),
         )
         if save_ngrams is None:
             record = runs.run(stream, plan, counting, inputs, progress)
@@ -318,13 +318,6 @@ def _save_grams(
         write_parquet(table, path, source)
         say(f"n-grams: {path}")
     return tables
-
-
-def _run_directory(inputs: dict[str, Any], policy: str) -> Path:
-    """Where a count under --max-memory keeps its sorted runs, found again by a later run."""
-    from ngscale.artefacts import cache_dir
-
-    return cache_dir() / "ngrams" / f"{inputs['corpus']['sha256_of_tokens'][:32]}-{policy}"
 
 
 def _spec(target: str, vocab_size: int) -> "NgramSpec":

@@ -44,7 +44,7 @@ def run(wanted: Wanted) -> None:
     from ngscale.collisions.proposals import Budget, parse_families, propose
     from ngscale.collisions.run import Counting, count_tables
     from ngscale.commands.answer import answer
-    from ngscale.commands.source import read_source
+    from ngscale.commands.source import read_source, run_directory
     from ngscale.console import progress
     from ngscale.spec import order_major
 
@@ -75,7 +75,9 @@ def run(wanted: Wanted) -> None:
     proposals = propose(budget, ratio_key, families)
     tables = None
     if stream is not None:
-        counting = Counting(max_memory_bytes=wanted.max_memory_bytes, directory=None)
+        memory = wanted.max_memory_bytes
+        directory = None if memory is None else run_directory(inputs, "hf")
+        counting = Counting(max_memory_bytes=memory, directory=directory)
         tables = count_tables(stream, sorted(set(orders)), counting)
     inputs |= {
         "target": None if wanted.target is None else _title(wanted.target),

@@ -73,3 +73,10 @@ def read_source(
         "bad_records": dict(stream.bad_records),
     }
     return stream, described
+
+
+def run_directory(inputs: dict[str, Any], policy: str) -> Path:
+    """Where a count under --max-memory keeps its sorted runs, found again by a later run."""
+    from ngscale.artefacts import cache_dir
+
+    return cache_dir() / "ngrams" / f"{inputs['corpus']['sha256_of_tokens'][:32]}-{policy}"
