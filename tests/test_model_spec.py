@@ -190,7 +190,10 @@ def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
         ({"eos_token_id": [2, 3]}, "eos_token_id: must be a whole number, got [2, 3]"),
         ({"ngscale": []}, "ngscale: must be an object"),
         ({"ngscale": {"rows": []}}, "ngscale.rows: is not known; known: amplification, policy"),
-        ({"ngscale": {"table_rows": [1, 2.5]}}, "ngscale.table_rows: must be a whole number, got 2.5"),
+        (
+            {"ngscale": {"table_rows": [1, 2.5]}},
+            "ngscale.table_rows: must be a whole number, got 2.5",
+        ),
         ({"ngscale": {"table_rows": [1, 2]}}, "need 12 sizes, got 2"),
         ({"ngscale": {"policy": "vllm"}}, "ngscale.policy: must be an object or hf"),
         ({"ngscale": {"amplification": "x2"}}, "amplification must be one of none, sqrt_d"),
