@@ -1,5 +1,6 @@
 """The Numba twin of ``definition.py``: rows of long token sequences."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -94,7 +95,7 @@ def _ignored(tokens: UInt32[np.ndarray, " T"], policy: Policy) -> Bool[np.ndarra
 def _hash(
     seen: _Seen,
     spec: NgramSpec,
-    schemes: list[Scheme],
+    schemes: Sequence[Scheme],
     start: int,
     out: Int64[np.ndarray, "C E"],
 ) -> None:
