@@ -225,6 +225,7 @@ def collisions(
     from ngscale.collisions.summary import build_report
     from ngscale.console import progress
     from ngscale.hashing.registry import gram_scheme, make_scheme
+    from ngscale.hashing.scheme import Scheme
     from ngscale.resonance import nearest_rows
 
     request = Request(
@@ -260,7 +261,7 @@ def collisions(
         if target is not None:
             request = replace(request, target=_spec(target, v0))
     if request.target is not None and base is None and scheme == "longcat":
-        hashing = gram_scheme(request.target.hash)
+        hashing: Scheme = gram_scheme(request.target.hash)
     else:
         hashing = make_scheme(scheme, vocab_size=v0, base=base, multipliers=numbers, seed=seed)
     inputs["policy"] = policy
