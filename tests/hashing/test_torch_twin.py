@@ -1,5 +1,6 @@
 """The torch twin against the definition: every policy and hash, every cut of a sequence."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,19 @@ def test_no_graph_break_at_any_length(spec: NgramSpec) -> None:
         assert torch.equal(
             compiled(tokens, **extra, state=state), twin(tokens, **extra, state=state)
         )
+    torch.compiler.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize("spec", [*arithmetics(), *map(small_spec, policies())], ids=range(14))
+def test_inductor_computes_the_same_rows(spec: NgramSpec) -> None:
+    """Its code is vectorised, and its integers and floats are those of the C++ compiler."""
+    compiled = torch.compile(NgramHash(spec), fullgraph=True)
+    for length in (60, 61, 200):
+        tokens = ids_of(spec, length)
+        expected = [exact(Case(spec, ids, None, None)) for ids in tokens.tolist()]
+        assert compiled(tokens).tolist() == expected
     torch.compiler.reset()
 
 
