@@ -1,5 +1,6 @@
 """The torch twin against the definition: every policy and hash, every cut of a sequence."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,10 @@ def streamed(case: Case, cuts: list[int]) -> Tensor:
         rows.append(twin(**part, state=state))
         state = twin.advance(**part, state=state)
     return torch.cat(rows, dim=1)
+
+
+def plain(state: StreamState) -> list[Any]:
+    return [None if part is None else part.tolist() for part in state]
 
 
 @pytest.mark.parametrize("vector", GOLDEN, ids=lambda v: v.scheme)
@@ -132,8 +137,10 @@ def reserved_spec(start: Any) -> NgramSpec:
     ],
     ids=range(9),
 )
-def test_every_chunk_length_and_decoding_one_by_one_equal_the_whole(spec: NgramSpec) -> None:
-    """64 tokens: a first part of every length, then one by one; and chunks of every length."""
+def test_every_split_and_decoding_one_by_one_equal_the_whole(spec: NgramSpec) -> None:
+    """64 tokens: the state behind a first part of any length is that of one token at a time, and
+    the rows after it follow at once or one by one; chunks of every length.
+    """
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, 11, (64,), generator=generator).tolist()
     segments, dead = None, None
@@ -141,11 +148,16 @@ def test_every_chunk_length_and_decoding_one_by_one_equal_the_whole(spec: NgramS
         segments = torch.randint(-1, 4, (64,), generator=generator).sort().values.tolist()
         dead = (torch.rand(64, generator=generator) < 0.2).tolist()
     case = Case(spec, tokens, segments, dead)
-    expected = [exact(case)]
-    assert whole(case).tolist() == expected
+    twin, inputs, expected = NgramHash(spec), Inputs(case), torch.tensor([exact(case)])
+    assert torch.equal(whole(case), expected)
+    state = None
+    for t in range(64):
+        assert torch.equal(twin(**inputs.part(t, t + 1), state=state), expected[:, t : t + 1])
+        assert torch.equal(twin(**inputs.part(t, 64), state=state), expected[:, t:])
+        state = twin.advance(**inputs.part(t, t + 1), state=state)
+        assert plain(state) == plain(twin.advance(**inputs.part(0, t + 1)))
     for length in range(1, 64):
-        assert streamed(case, list(range(length, 64))).tolist() == expected
-        assert streamed(case, list(range(length, 64, length))).tolist() == expected
+        assert torch.equal(streamed(case, list(range(length, 64, length))), expected)
 
 
 def batch(num_sequences: int = 3, length: int = 50) -> Tensor:
@@ -250,6 +262,19 @@ def test_no_graph_break_at_any_length(spec: NgramSpec) -> None:
         assert torch.equal(
             compiled(tokens, **extra, state=state), twin(tokens, **extra, state=state)
         )
+    torch.compiler.reset()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize("spec", [*arithmetics(), *map(small_spec, policies())], ids=range(14))
+def test_inductor_computes_the_same_rows(spec: NgramSpec) -> None:
+    """Its code is vectorised, and its integers and floats are those of the C++ compiler."""
+    compiled = torch.compile(NgramHash(spec), fullgraph=True)
+    for length in (60, 61, 200):
+        tokens = ids_of(spec, length)
+        expected = [exact(Case(spec, ids, None, None)) for ids in tokens.tolist()]
+        assert compiled(tokens).tolist() == expected
     torch.compiler.reset()
 
 
