@@ -10,9 +10,9 @@ from ngscale.collisions.expected import IdealHash
 from ngscale.collisions.outcome import extent, joint_result
 from ngscale.collisions.peaks import Saving, saving
 from ngscale.collisions.proposals import Budget, Proposal
-from ngscale.collisions.run import Progress
 from ngscale.collisions.subtables import Subtables, measure_subtables
 from ngscale.collisions.sweep import Point
+from ngscale.collisions.threads import Progress
 from ngscale.hashing.longcat import Polynomial
 from ngscale.lattice_score import lattice_score
 from ngscale.ngrams import NgramTable

@@ -58,6 +58,21 @@ def collisions(
         int | None,
         typer.Option(metavar="ROWS", min=1, help="Every ROWS-th size; 1 is exhaustive."),
     ] = None,
+    exhaustive: Annotated[
+        bool,
+        typer.Option(
+            "--exhaustive",
+            help="Every size of the range, counted. Says first how long; goes on after a kill.",
+        ),
+    ] = False,
+    adaptive: Annotated[
+        bool,
+        typer.Option(
+            "--adaptive",
+            help="Every size of the range: counted where it may be bad or is in --sizes, elsewhere "
+            "predicted, with the error of the predictions.",
+        ),
+    ] = False,
     sizes: Annotated[
         str | None,
         typer.Option(metavar="ROWS,...", help="Measure exactly these sizes instead of a sweep."),
@@ -98,8 +113,9 @@ def collisions(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="all, or sharing: occupied rows, colliding n-grams and token positions, much "
-            "faster. Default: all up to 4,096 sizes, sharing beyond (with the pooled longcat).",
+            help="all; sharing: occupied rows, colliding n-grams and token positions, much faster; "
+            "occupied: occupied rows, and sharing where a size is listed. Default: all up to 4,096 "
+            "sizes, sharing beyond (with the pooled longcat), occupied with --exhaustive.",
         ),
     ] = None,
     hit_rate: Annotated[
@@ -179,7 +195,7 @@ def collisions(
     if policy not in _POLICIES:
         raise UsageError(f"--policy {policy}: takes {' or '.join(_POLICIES)}")
     ways = {
-        "--sizes": sizes,
+        "--sizes": None if adaptive else sizes,
         "--table-rows": table_rows,
         "--around": around,
         "--hit-rate": hit_rate,
@@ -189,6 +205,10 @@ def collisions(
         raise UsageError(f"{' and '.join(given)} both give the sizes; keep one")
     if (rule != "pooled" or hit_rate is not None) and (policy != "hf" or save_ngrams is not None):
         raise UsageError("--policy no_eos and --save-ngrams go with --rule pooled")
+    if (exhaustive or adaptive) and (hit_rate is not None or recommend):
+        raise UsageError(
+            "--exhaustive and --adaptive sweep sizes, which --hit-rate and --recommend do not"
+        )
     memory = None if max_memory is None else parse_bytes(max_memory)
     if recommend:
         _recommend(
@@ -219,11 +239,13 @@ def collisions(
         )
         return
 
+    from ngscale.artefacts import cache_dir
     from ngscale.collisions import run as runs
     from ngscale.collisions.hit_rate import build_report as build_hit_rate_report
     from ngscale.collisions.planning import Request, Sequences, base_of, make_plan
+    from ngscale.collisions.resumable import Keep
     from ngscale.collisions.summary import build_report
-    from ngscale.console import progress
+    from ngscale.console import progress, say
     from ngscale.hashing.registry import gram_scheme, make_scheme
     from ngscale.hashing.scheme import Scheme
     from ngscale.resonance import nearest_rows
@@ -234,6 +256,8 @@ def collisions(
         around=None if around is None else _positive("--around", around),
         within=within,
         step=step,
+        exhaustive=exhaustive,
+        adaptive=adaptive,
         sizes=None if sizes is None else _whole_numbers("--sizes", sizes),
         table_rows=None if table_rows is None else _whole_numbers("--table-rows", table_rows),
         sequences=None if rule == "pooled" else Sequences(number=sequences, length=sequence_length),
@@ -274,8 +298,9 @@ def collisions(
         answer(record, build_hit_rate_report(record), as_json=as_json, out=out)
         return
     plan = make_plan(request, hashing, vocab_size=v0)
+    keep = Keep(directory=cache_dir() / "sweeps", tell=say)
     if grams is not None:
-        record = runs.run_tables({grams.order: grams}, v0, plan, inputs, progress)
+        record = runs.run_tables({grams.order: grams}, v0, plan, inputs, progress, keep)
     else:
         counting = runs.Counting(
             cross_documents=policy == "no_eos",
@@ -283,10 +308,10 @@ def collisions(
             directory=None if memory is None else run_directory(inputs, policy),
         )
         if save_ngrams is None:
-            record = runs.run(stream, plan, counting, inputs, progress)
+            record = runs.run(stream, plan, counting, inputs, progress, keep)
         else:
             tables = _save_grams(stream, sorted(plan.sizes), counting, save_ngrams)
-            record = runs.run_tables(tables, v0, plan, inputs, progress)
+            record = runs.run_tables(tables, v0, plan, inputs, progress, keep)
     answer(record, build_report(record), as_json=as_json, out=out)
 
 

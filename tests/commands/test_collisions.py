@@ -309,6 +309,74 @@ def test_an_exhaustive_sweep_is_surveyed_and_keeps_every_size(tmp_path: Path) ->
         assert alone["token_weighted"] == listed["token_weighted"]
 
 
+@pytest.fixture
+def ids(tmp_path: Path) -> list[str]:
+    path = tmp_path / "ids.bin"
+    (np.random.default_rng(0).random(60_000) ** 2 * 2_000).astype("<u2").tofile(path)
+    return ["--corpus", str(path), "--vocab-size", "2000", "--orders", "2"]
+
+
+def test_exhaustive_says_how_long_and_lists_all_of_sharing(
+    ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NGSCALE_CACHE", str(tmp_path / "cache"))
+    result = invoke(*ids, "--exhaustive", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "6,001 sizes of " in result.stderr
+    assert "of processor time" in result.stderr
+    document = json.loads(result.stdout)
+    assert document["inputs"]["metrics"] == "occupied"
+    assert "adaptive" not in document
+    step = json.loads(invoke(*ids, "--step", "1", "--json").stdout)
+    assert step["inputs"]["metrics"] == "sharing"
+    for key in ("results", "survey", "peaks"):
+        assert document[key] == step[key]
+    assert all(result["colliding"] for result in document["results"])
+
+
+def test_adaptive_counts_what_is_asked_for_and_tells_its_error(
+    ids: list[str], tmp_path: Path
+) -> None:
+    import pyarrow.parquet
+
+    argv = [*ids, "--adaptive", "--sizes", "61234,99999"]
+    result = invoke(*argv, "--json", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    (told,) = document["adaptive"]
+    assert told["num_exact"] + told["num_predicted"] == 6_002
+    assert 0 < told["calibration"]["error_rms"] < 0.05
+    assert {61_234, 99_999} <= {r["table_rows"] for r in document["results"]}
+    assert all(r["colliding"] for r in document["results"])
+    data = pyarrow.parquet.read_table(tmp_path / "out" / "data" / "every_size.parquet").to_pydict()
+    assert sum(data["exact"]) == told["num_exact"]
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert f"{told['num_predicted']:,} are predicted" in page.splitlines()[0]
+    assert f"of which {told['num_exact']:,} measured exactly" in page
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--exhaustive", "--adaptive"], "contradict"),
+        (["--exhaustive", "--sizes", "5000"], "is for a range"),
+        (["--adaptive", "--table-rows", "5000"], "is for a range"),
+        (["--exhaustive", "--step", "2"], "--step 2 not"),
+        (["--adaptive", "--metrics", "all"], "leave out --metrics all"),
+        (["--adaptive", "--scheme", "crc32"], "--scheme longcat"),
+        (["--adaptive", "--hit-rate", "30"], "--hit-rate"),
+        (["--exhaustive", "--recommend"], "--recommend"),
+        (["--exhaustive", "--ratio", "30:400"], "larger --step"),
+    ],
+)
+def test_sweeps_of_every_size_that_cannot_be(ids: list[str], argv: list[str], named: str) -> None:
+    if "30:400" in argv:
+        ids = [*ids[:3], "65000", *ids[4:]]
+    refused = invoke(*ids, *argv)
+    assert refused.exit_code == 2
+    assert named in refused.stderr
+
+
 def test_the_papers_statements_and_the_nearest_primes_come_first() -> None:
     document = json.loads(invoke("--orders", "2:3", "--json").stdout)
     found = document["figure_3b"]
