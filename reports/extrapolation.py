@@ -1,8 +1,8 @@
 """Does ``collisions --at-tokens`` predict a corpus from its first few million tokens?
 
-For every seed the documents are shuffled; from the first 3, 10 and 30 million tokens the n-grams and
-the impurity of tables are predicted at the first 90 million and at the whole corpus, which are
-counted exactly. Bands are asked for at every factor, also beyond the one the command allows.
+For every seed the documents are shuffled; from the first 3, 10 and 30 million tokens the distinct
+n-grams and the impurity of tables are predicted at the first 90 million and at the whole corpus,
+which are counted exactly. Bands are asked for at every factor, also beyond the one the command allows.
 
     python -m reports.extrapolation --corpus kernel-code:tekken --out reports/DATE-extrapolation
 """
@@ -212,15 +212,16 @@ def _answer(results: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
         return f"{share:.0%}"
 
     far = max(inside, key=lambda row: row["factor"])
+    factors = " and ".join(f"{row['factor']:.0f}" for row in beyond)
     return (
-        f"Up to {inputs['max_factor']:.0f} times the sample the {inputs['confidence']:.0%} bands of "
-        f"--at-tokens cover {cover(inside, 'distinct')} of the counted numbers of distinct n-grams "
+        f"Up to {inputs['max_factor']:.0f} times the sample the {inputs['confidence']:.0%} bands "
+        f"of --at-tokens cover {cover(inside, 'distinct')} of the counted numbers of distinct n-grams "
         f"and {cover(inside, 'impurity')} of the impurities of {inputs['corpus']['name']}; at "
         f"{far['factor']:.0f} times ({format_count(far['start'])} -> "
         f"{format_count(far['target'])} tokens) the median error is "
-        f"{far['distinct']['median_abs_error']:.0%} and {far['impurity']['median_abs_error']:.0%}; "
-        f"beyond, at {' and '.join(f'{row["factor"]:.0f}' for row in beyond)} times, bands would "
-        f"cover {cover(beyond, 'distinct')} and {cover(beyond, 'impurity')}, and the command gives "
+        f"{far['distinct']['median_abs_error']:.0%} and "
+        f"{far['impurity']['median_abs_error']:.0%}; beyond, at {factors} times, bands would cover "
+        f" {cover(beyond, 'distinct')} and {cover(beyond, 'impurity')}, and the command gives "
         "bounds instead."
     )
 
