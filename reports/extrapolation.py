@@ -2,7 +2,8 @@
 
 For every seed the documents are shuffled; from the first 3, 10 and 30 million tokens the distinct
 n-grams and the impurity of tables are predicted at the first 90 million and at the whole corpus,
-which are counted exactly. Bands are asked for at every factor, also beyond the one the command allows.
+which are counted exactly. Bands are asked for at every factor, also beyond the one the command
+allows.
 
     python -m reports.extrapolation --corpus kernel-code:tekken --out reports/DATE-extrapolation
 """
@@ -156,6 +157,7 @@ def compare(source: Extrapolator, factor: float, actual: Frequencies) -> dict[st
 
 
 def _against(band: Band, actual: float) -> dict[str, Any]:
+    assert band.value is not None
     return {
         "actual": actual,
         "value": band.value,
@@ -215,11 +217,11 @@ def _answer(results: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
     factors = " and ".join(f"{row['factor']:.0f}" for row in beyond)
     return (
         f"Up to {inputs['max_factor']:.0f} times the sample the {inputs['confidence']:.0%} bands "
-        f"of --at-tokens cover {cover(inside, 'distinct')} of the counted numbers of distinct n-grams "
-        f"and {cover(inside, 'impurity')} of the impurities of {inputs['corpus']['name']}; at "
-        f"{far['factor']:.0f} times ({format_count(far['start'])} -> "
-        f"{format_count(far['target'])} tokens) the median error is "
-        f"{far['distinct']['median_abs_error']:.0%} and "
+        f"of --at-tokens cover {cover(inside, 'distinct')} of the counted numbers of distinct "
+        f"n-grams and {cover(inside, 'impurity')} of the impurities of "
+        f"{inputs['corpus']['name']}; at {far['factor']:.0f} times "
+        f"({format_count(far['start'])} -> {format_count(far['target'])} tokens) the median error "
+        f"is {far['distinct']['median_abs_error']:.0%} and "
         f"{far['impurity']['median_abs_error']:.0%}; beyond, at {factors} times, bands would cover "
         f" {cover(beyond, 'distinct')} and {cover(beyond, 'impurity')}, and the command gives "
         "bounds instead."

@@ -29,6 +29,7 @@ _NUM_ORDERS = 8
 _NUM_HINDCASTS = 16
 _NUM_HINDCAST_ORDERS = 3
 _MAX_LEVELS = 6
+_MIN_LEVELS = 2
 _MIN_LEVEL_DOCUMENTS = 4
 _MIN_HINDCAST_DOCUMENTS = 64
 _MAX_HINDCAST_DOUBLINGS = 5
@@ -119,7 +120,8 @@ def octave_counts(
     sample: Occurrences, num_orders: int, rng: np.random.Generator
 ) -> Float64[np.ndarray, "levels octaves"]:
     """``grams`` of ``fit``: means over random orders of the documents."""
-    levels = min(_MAX_LEVELS, int(math.log2(sample.num_docs / _MIN_LEVEL_DOCUMENTS)))
+    levels = int(math.log2(sample.num_docs / _MIN_LEVEL_DOCUMENTS))
+    levels = min(_MAX_LEVELS, max(_MIN_LEVELS, levels))  # one giant document may fill a half
     total = sample.num_tokens
     out = np.zeros((levels + 1, 64))
     for _ in range(num_orders):
@@ -195,16 +197,16 @@ def _new_grams(marks: Counts, log_reached: Counts) -> Frequencies:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
-    """A prediction between the ends of its 95% band."""
+    """A prediction between the ends of its 95% band; bounds have no value."""
 
-    value: float
+    value: float | None
     low: float
     high: float
 
     def mapped(self, change: Callable[[float], float]) -> "Band":
         """Of a monotone function of the quantity."""
         low, high = sorted((change(self.low), change(self.high)))
-        return Band(value=change(self.value), low=low, high=high)
+        return Band(value=None if self.value is None else change(self.value), low=low, high=high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,14 +286,14 @@ class Extrapolator:
         return found
 
     def bounded(self, factor: float, sizes: Sequence[int]) -> list[Prediction]:
-        """What holds for the expectation whatever the law; the value is their geometric mean."""
+        """What holds for the expectation whatever the law."""
         once = self._sample.in_documents(1) * self._sample.weight
         twice = self._sample.in_documents(2) * self._sample.weight
         most = once * (factor - 1.0)
         rate = 2.0 * twice / max(1, once)
         least = once * -math.expm1(-rate * (factor - 1.0)) / rate if rate else most
         low, high = self.now.distinct + least, self.now.distinct + most
-        distinct = Band(value=math.sqrt(low * high), low=low, high=high)
+        distinct = Band(value=None, low=low, high=high)
         return [self._prediction(factor, rows, distinct, None) for rows in sizes]
 
     def _prediction(
