@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 CORPORA = ("english", "bibles", "kernel-code")
 ORDERS = (2, 3, 4, 5)
-NUM_SAMPLES = 3
+NUM_SAMPLES = {2: 3, 3: 3, 4: 3, 5: 3}
+"""By order: disjoint samples of a corpus's documents."""
 SAMPLE_BYTES = 2_000_000
 MAX_DOC_CHARS = 100_000
 """Longer documents are cut, so that none is a whole sample."""
@@ -201,8 +202,9 @@ def draw_samples(work: Path, seed: int) -> None:
     from ngscale import artefacts
     from ngscale.corpus import Reading, read_parts
 
+    num_samples = max(NUM_SAMPLES.values())
     for corpus in CORPORA:
-        paths = [work / "text" / f"{corpus}-{sample}.jsonl" for sample in range(NUM_SAMPLES)]
+        paths = [work / "text" / f"{corpus}-{sample}.jsonl" for sample in range(num_samples)]
         if all(path.exists() for path in paths):
             continue
         artefact = artefacts.find(corpus, "corpus")
@@ -215,10 +217,10 @@ def draw_samples(work: Path, seed: int) -> None:
             if whole:  # a new document begins
                 taken = int(rng.random() / share)
                 text = ""
-            if taken < NUM_SAMPLES and len(text) < MAX_DOC_CHARS:
+            if taken < num_samples and len(text) < MAX_DOC_CHARS:
                 text += part.text
             whole = part.ends
-            if whole and taken < NUM_SAMPLES:
+            if whole and taken < num_samples:
                 held[taken].append(text[:MAX_DOC_CHARS])
         for path, documents in zip(paths, held, strict=True):
             lines = "".join(json.dumps({"text": text}) + "\n" for text in documents)
@@ -348,24 +350,31 @@ class Cell:
 
 
 def plan() -> list[Cell]:
-    """Every cell: all of the first sample, the scaling study, then the other samples."""
-    cells = [
-        Cell(corpus=corpus, vocabulary=vocabulary.name, part=sample, order=order)
-        for sample in range(NUM_SAMPLES)
-        for corpus in CORPORA
-        for vocabulary in VOCABULARIES
-        for order in ORDERS
-    ]
+    """Every cell: all orders of the first sample, the scaling study, then the other samples."""
+
+    def cells(order: int, sample: int) -> list[Cell]:
+        return [
+            Cell(corpus=corpus, vocabulary=vocabulary.name, part=sample, order=order)
+            for corpus in CORPORA
+            for vocabulary in VOCABULARIES
+        ]
+
+    first = [cell for order in ORDERS for cell in cells(order, 0)]
     scaling = [
         Cell(
             corpus=corpus, vocabulary=SCALING_VOCABULARY, part=tokens, order=order, scaling=True
         )
-        for corpus in CORPORA
         for tokens in SCALING_TOKENS
         for order in SCALING_OFFSETS
+        for corpus in CORPORA
     ]
-    first = len(cells) // NUM_SAMPLES
-    return cells[:first] + scaling + cells[first:]
+    others = [
+        cell
+        for order in ORDERS
+        for sample in range(1, NUM_SAMPLES[order])
+        for cell in cells(order, sample)
+    ]
+    return first + scaling + others
 
 
 def measure_cell(cell: Cell, work: Path, seed: int) -> dict[str, Any]:
