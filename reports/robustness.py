@@ -10,16 +10,14 @@ goes on from there. ``prepare`` draws the samples, ``measure`` fills cells, ``re
 """
 
 import argparse
-import hashlib
 import json
 import math
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -50,6 +48,8 @@ LONGCAT_RATIO = 100.567
 SCALING_TOKENS = (250_000, 1_000_000, 4_000_000, 16_000_000)
 SCALING_RATIOS = (8, 16, 31, 64, 100)
 SCALING_VOCABULARY = "tekken"
+PARITY_ORDERS = (2, 4)
+NUM_PLACES = 60
 SCALING_OFFSETS = {2: OFFSETS, 3: (1, 2, 5, 9), 4: (1,)}
 
 
@@ -93,11 +93,11 @@ PREDICTIONS = (
     "at 31 x V0: 1.4 for tekken, where B - V0 = 29, 2.8 to 16 for the other seven).",
     "P2. One row beside a multiple, 2-grams suffer, 3-grams a little (lattice score 2.0 to 5.1, "
     "growing with V0), 4-grams and 5-grams not (below 1.05).",
-    "P3. There are two widths. The spike itself is one row wide at every order: the excess falls by "
-    "a factor of 4 or more from the multiple to the row beside it. What is left for 2-grams, the "
-    "shoulder, falls to half of its value at +-1 within 4 to 6 rows for every V0 and ratio, since "
-    "that is set by how fast ids become rare; it falls below 1.05 beyond 481 rows for 32,768 ids "
-    "and beyond 961 for 131,072 and more, so its reach grows with V0.",
+    "P3. There are two widths. The spike itself is one row wide at every order: the excess falls "
+    "by a factor of 4 or more from the multiple to the row beside it. What is left for 2-grams, "
+    "the shoulder, falls to half of its value at +-1 within 4 to 6 rows for every V0 and ratio, "
+    "since that is set by how fast ids become rare; it falls below 1.05 beyond 481 rows for 32,768 "
+    "ids and beyond 961 for 131,072 and more, so its reach grows with V0.",
     "P4. Height falls with load, about as 1/load below 0.3 rows per n-gram, for the ideal hash's "
     "impurity is proportional to load and the multiple's is not. At fixed text and ratio it "
     "therefore grows about as V0, and at fixed text and V0 slower than the ratio (the multiple's "
@@ -159,8 +159,8 @@ def size_set(base: int, hash_base: int, seed: int) -> list[Size]:
 
 HASHES = ("polynomial", "prime base", "multiply-xor", "crc32", "murmur3", "ideal")
 PERMUTED = "polynomial, ids permuted"
-_CONTROLS = ("random odd", "random prime", "random even")
-_SHORT = ("multiple", *_CONTROLS, "longcat", "power of two")
+CONTROLS = ("random odd", "random prime", "random even")
+_SHORT = ("multiple", *CONTROLS, "longcat", "power of two")
 _SHORT_NAMES = {"31+1", "31-1", "31+9", "31 below", "31 above", "78 below", "78 above"}
 _SHORT_NAMES |= {"61/2", "91/3", "121/4"}
 _PERMUTED_NAMES = {f"31+{d}" for d in (2, 5, 17, 61, 241, 961)}
@@ -171,7 +171,7 @@ def sizes_of(scheme: str, sizes: Sequence[Size]) -> list[Size]:
     if scheme == "polynomial":
         return [size for size in sizes if not size.kind.startswith("B ")]
     if scheme == "ideal":
-        return [size for size in sizes if size.kind in ("multiple", *_CONTROLS)]
+        return [size for size in sizes if size.kind in ("multiple", *CONTROLS)]
     names = _SHORT_NAMES | (_PERMUTED_NAMES if scheme == PERMUTED else set())
     return [
         size
@@ -341,54 +341,61 @@ class Cell:
     part: int
     """The sample; of the scaling study, the tokens of the stream."""
     order: int
-    scaling: bool = False
+    study: Literal["cells", "scaling", "parity"] = "cells"
 
     def path(self, work: Path) -> Path:
         """Where the finished cell is."""
-        kind = "scaling" if self.scaling else "cells"
-        return work / kind / f"{self.corpus}-{self.vocabulary}-{self.part}-{self.order}.json"
+        return work / self.study / f"{self.corpus}-{self.vocabulary}-{self.part}-{self.order}.json"
 
 
 def plan() -> list[Cell]:
-    """Every cell: all orders of the first sample, the scaling study, then the other samples."""
+    """Every cell: the first sample, the two studies beside it, then the other samples."""
 
-    def cells(order: int, sample: int) -> list[Cell]:
-        return [
-            Cell(corpus=corpus, vocabulary=vocabulary.name, part=sample, order=order)
-            for corpus in CORPORA
-            for vocabulary in VOCABULARIES
-        ]
+    def cells(
+        order: int, sample: int, study: Literal["cells", "parity"] = "cells"
+    ) -> Iterator[Cell]:
+        for corpus in CORPORA:
+            for vocabulary in VOCABULARIES:
+                yield Cell(
+                    corpus=corpus,
+                    vocabulary=vocabulary.name,
+                    part=sample,
+                    order=order,
+                    study=study,
+                )
 
-    first = [cell for order in ORDERS for cell in cells(order, 0)]
-    scaling = [
+    planned = [cell for order in ORDERS for cell in cells(order, 0)]
+    planned += [
         Cell(
-            corpus=corpus, vocabulary=SCALING_VOCABULARY, part=tokens, order=order, scaling=True
+            corpus=corpus,
+            vocabulary=SCALING_VOCABULARY,
+            part=tokens,
+            order=order,
+            study="scaling",
         )
         for tokens in SCALING_TOKENS
         for order in SCALING_OFFSETS
         for corpus in CORPORA
     ]
-    others = [
-        cell
-        for order in ORDERS
-        for sample in range(1, NUM_SAMPLES[order])
-        for cell in cells(order, sample)
-    ]
-    return first + scaling + others
+    planned += [cell for order in PARITY_ORDERS for cell in cells(order, 0, "parity")]
+    for order in ORDERS:
+        for sample in range(1, NUM_SAMPLES[order]):
+            planned += cells(order, sample)
+    return planned
 
 
 def measure_cell(cell: Cell, work: Path, seed: int) -> dict[str, Any]:
     """One cell as it is stored."""
     from ngscale.ngrams import count_ngrams
 
-    if cell.scaling:
+    if cell.study == "scaling":
         stream, _ = read_corpus(f"{cell.corpus}:{cell.vocabulary}:{cell.part}")
     else:
         (vocabulary,) = (v for v in VOCABULARIES if v.name == cell.vocabulary)
         stream, sha256 = read_sample(cell.corpus, vocabulary, cell.part, work)
     base = stream.vocab_size
     table = count_ngrams(stream, orders=[cell.order])[cell.order]
-    low, high = (5, 110) if cell.scaling else (25, 110)
+    low, high = (5, 110) if cell.study == "scaling" else (25, 110)
     ideal = IdealImpurity(table, low * base, high * base)
     result: dict[str, Any] = {
         "corpus": cell.corpus,
@@ -401,10 +408,13 @@ def measure_cell(cell: Cell, work: Path, seed: int) -> dict[str, Any]:
         "sha256_of_tokens": stream.sha256(),
         "distinct": table.distinct,
     }
-    if cell.scaling:
-        sizes = scaling_sizes(base, cell.order)
-        measured = measure_sizes(table, scheme_of("polynomial", base, 0), sizes, ideal)
-        return {**result, **measured}
+    if cell.study != "cells":
+        sizes = (
+            scaling_sizes(base, cell.order)
+            if cell.study == "scaling"
+            else [rows for three in parity_sizes(base, seed) for rows in three]
+        )
+        return {**result, **measure_sizes(table, scheme_of("polynomial", base, 0), sizes, ideal)}
     result["tokenizer_sha256"] = sha256
     all_sizes = size_set(base, next_prime(base), seed)
     for name in (*HASHES, PERMUTED):
@@ -424,6 +434,20 @@ def scaling_sizes(base: int, order: int) -> list[int]:
     ]
 
 
+def parity_sizes(base: int, seed: int) -> list[tuple[int, int, int]]:
+    """At random places of [30, 33) x V0 a prime, the odd composite above it and the even number
+    between: as far from every fraction as each other.
+    """
+    from ngscale.primes import is_prime
+
+    found = []
+    for place in np.random.default_rng([seed, base]).uniform(30, 33, NUM_PLACES):
+        prime = next_prime(int(place * base))
+        odd = next(rows for rows in range(prime + 2, 2 * prime, 2) if not is_prime(rows))
+        found.append((prime, odd, prime + 1))
+    return found
+
+
 def measure_all(work: Path, seed: int) -> None:
     """Every cell that is not there yet."""
     cells = plan()
@@ -435,16 +459,89 @@ def measure_all(work: Path, seed: int) -> None:
             print(f"{number}/{len(cells)} {path.stem}: {result['distinct']:,}", file=sys.stderr)
 
 
+def sound_controls(base: int, prime: int, seed: int, hash_base: int) -> dict[str, list[str]]:
+    """By order, the random sizes that pass the audit of one table with that hash base."""
+    from ngscale.table_sizes import is_sound
+
+    random = [size for size in size_set(base, prime, seed) if size.kind in CONTROLS]
+    return {
+        str(order): [size.name for size in random if is_sound([size.rows], hash_base, [order])]
+        for order in ORDERS
+    }
+
+
+def build_record(work: Path, seed: int) -> RunRecord:
+    """The cells as a record; ``excess`` (impurity) is in the order of ``inputs.sizes``."""
+    from reports.robustness_report import build_answer
+
+    cells: list[Any] = []
+    beside: dict[str, list[Any]] = {"scaling": [], "parity": []}
+    vocabularies: dict[str, dict[str, Any]] = {}
+    for cell in plan():
+        stored = json.loads(cell.path(work).read_bytes())
+        base = stored.pop("vocab_size")
+        if cell.study != "cells":
+            del stored["colliding"]
+            beside[cell.study].append(stored)
+            continue
+        (vocabulary,) = (v for v in VOCABULARIES if v.name == cell.vocabulary)
+        vocabularies[cell.vocabulary] = {
+            "name": cell.vocabulary,
+            "package": vocabulary.package,
+            "vocab_size": base,
+            "prime_base": next_prime(base),
+            "tokenizer_sha256": stored.pop("tokenizer_sha256"),
+        }
+        hashes = {name: stored.pop(name) for name in (*HASHES, PERMUTED)}
+        stored["excess"] = {name: measured["impurity"] for name, measured in hashes.items()}
+        cells.append(stored)
+    for v in vocabularies.values():
+        v["sound"] = sound_controls(v["vocab_size"], v["prime_base"], seed, v["vocab_size"])
+        v["sound_prime_base"] = sound_controls(
+            v["vocab_size"], v["prime_base"], seed, v["prime_base"]
+        )
+    labels = size_set(2**17, next_prime(2**17), seed)
+    inputs = {
+        "seed": seed,
+        "corpora": list(CORPORA),
+        "vocabularies": list(vocabularies.values()),
+        "num_samples": {str(order): number for order, number in NUM_SAMPLES.items()},
+        "sample_bytes": SAMPLE_BYTES,
+        "max_doc_chars": MAX_DOC_CHARS,
+        "sizes": {
+            name: [[size.kind, size.name] for size in sizes_of(name, labels)]
+            for name in (*HASHES, PERMUTED)
+        },
+        "parity_places": NUM_PLACES,
+        "scaling_ratios": list(SCALING_RATIOS),
+        "scaling_offsets": {
+            str(order): list(offsets) for order, offsets in SCALING_OFFSETS.items()
+        },
+    }
+    results = {"cells": cells, **beside}
+    return RunRecord(
+        verb="robustness", answer=build_answer(inputs, results), inputs=inputs, results=results
+    )
+
+
 def main() -> None:
-    """Measure, or write the report of what was measured."""
+    """Measure what is missing and write the report."""
+    from ngscale.report import write_report
+    from reports.robustness_report import build_report
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--packages", type=Path, required=True, metavar="DIR")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR")
     parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     unpack(given.packages, given.work)
     draw_samples(given.work, given.seed)
     measure_all(given.work, given.seed)
+    record = build_record(given.work, given.seed)
+    made = {"program": ["python", "-m", "reports.robustness"], **environment(sys.argv[1:])}
+    write_report(build_report(record), record, made, given.out)
+    print(record.answer)
 
 
 if __name__ == "__main__":
