@@ -7,8 +7,8 @@ from numba import njit
 def meeting_pairs(sizes, base, previous, current, pairs):
     """``sum over m >= 1 of F(a) G(b) + F(a+1) G(V-b)`` with ``m * size = a*V + b``, 0 <= b < V.
 
-    sizes: int64 [S], positive; base: int64, V; previous, current: float64 [V + 1], F and G with a last
-    element of 0; pairs: float64 [S], overwritten.
+    sizes: int64 [S], positive; base: int64, V; previous, current: float64 [V + 1], F and G, last
+    element 0; pairs: float64 [S], overwritten.
     """
     for at in range(len(sizes)):
         step_a = sizes[at] // base
