@@ -140,9 +140,10 @@ def torch_rows(batch: int, length: int, every: int, rounds: int) -> None:
             assert torch.equal(call(ids), truth), name
     print(f"torch, {batch} x {length:,} tokens, 12 tables, an EOS every {every} tokens, 1 thread")
     calls = {name: partial(call, streams[0]) for name, call in {**peers, **ours}.items()}
-    show(contest(calls, rounds, 5), "ms")
+    show(contest(calls, rounds, 20), "ms")
     for name, call in ours.items():
-        times = contest({str(i): partial(call, ids) for i, ids in enumerate(streams)}, rounds, 5)
+        same = {str(i): partial(call, ids) for i, ids in enumerate(streams)}
+        times = contest(same, rounds, 20)
         for i, n in ((0, every), (2, 16)):
             ratio = median_ratio(times[str(i)], times["1"])
             print(f"  {name}: an EOS every {n} tokens takes {ratio:.3f} x the time of none")
@@ -190,7 +191,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--length", type=int, default=4096)
     parser.add_argument("--every", type=int, default=512, help="tokens from EOS to EOS")
-    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--numba-tokens", type=int, default=10_000_000)
     parser.add_argument("--numba-rounds", type=int, default=5)
     options = parser.parse_args()

@@ -183,7 +183,7 @@ def test_a_state_holds_what_the_next_position_sees() -> None:
 
 
 def arithmetics() -> list[NgramSpec]:
-    """Every arithmetic, the exact polynomial below 2**53, below 2**63 and above it."""
+    """Every arithmetic, the exact polynomial in floats, below 2**63 and above it."""
     lite = longcat_spec(
         vocab_size=131_072,
         max_order=4,
@@ -233,11 +233,30 @@ def test_floats_serve_where_all_sums_fit_them_only() -> None:
 @settings(max_examples=300)
 @given(st.integers(1, 2**31 - 1), st.integers(0, 2**53 - 1), st.integers(0, 2))
 def test_the_rounded_quotient_has_the_exact_floor(rows: int, number: int, below: int) -> None:
-    """Near multiples of the rows, up to the bound: x + M <= 2**53."""
-    number = min(number, 2**53 - rows)
-    for x in (number, max(0, number // rows * rows - below)):
-        quotient = torch.floor(torch.tensor([x], dtype=torch.float64) / torch.tensor([rows]))
+    """At multiples of the rows and just below them, up to the bound: x + M <= 2**53."""
+    largest = 2**53 - rows
+    for multiple in (min(number, largest) // rows * rows, largest // rows * rows):
+        x = max(0, multiple - below)
+        quotient = torch.floor(torch.tensor(x, dtype=torch.float64) / torch.tensor(rows))
         assert int(quotient) == x // rows
+
+
+@settings(max_examples=50)
+@given(st.integers(2, 2**18), st.integers(1, 2**31 - 1), st.integers(0, 2**50), st.integers(-1, 1))
+def test_bigrams_at_and_beside_multiples_of_the_rows(
+    base: int, rows: int, number: int, off: int
+) -> None:
+    number = max(0, number // rows * rows + off)
+    older, newer = min(number // base, 2**18 - 1), number % base
+    spec = longcat_spec(
+        vocab_size=2**18, max_order=2, num_subtables=1, table_rows=(rows,), policy=policy_of(None)
+    )
+    spec = replace(spec, hash=PolynomialHash(base=base))
+    assert NgramHash(spec).in_floats
+    assert (
+        int(NgramHash(spec)(torch.tensor([[older, newer]]))[0, 1, 0])
+        == (older * base + newer) % rows
+    )
 
 
 @pytest.mark.parametrize(
