@@ -1066,11 +1066,11 @@ RULE = (
 )
 SCALING = (
     "Load and text set the height at a multiple. At one vocabulary the excess falls with load, "
-    "slower than 1 / load, and at equal load does not depend on V/V0 (8 to 100, tekken). Between vocabularies, at the "
-    "same text and V/V0, it grows with V0; most of that is load, which falls as 1 / V0. Two widths "
-    "must be told apart: the spike, one row wide, which no permutation of ids touches, and the "
-    "shoulder, which a permutation removes. Sizes of 31 x V0 +- 31 = 31 (V0 +- 1) rows are peaks "
-    "of orders 3 to 5 as well, where the rows beside them are clean: modulo V0 +- 1 the hash is a "
+    "slower than 1 / load, and at equal load does not depend on V/V0 (8 to 100, tekken). Between "
+    "vocabularies, at the same text and V/V0, it grows with V0; most of that is load, which falls "
+    "as 1 / V0. Two widths must be told apart: the spike, one row wide, which no permutation of ids "
+    "touches, and the shoulder, which one removes. Sizes of 31 x V0 +- 31 = 31 (V0 +- 1) rows are "
+    "peaks of orders 3 to 5 as well, where the rows beside them are clean: modulo V0 +- 1 the hash is a "
     "plain or an alternating sum of ids, and n-grams with the same tokens in another order meet. "
     "So is 31 x 262,145 + 481, as 481 divides 262,145, which spoils that vocabulary's reach; and, "
     "for 5-grams, 32 x 32,768 + 1 = 2^20 + 1, where V0^4 = -1 (3.3 times on one sample of Bibles). "
