@@ -66,6 +66,31 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def work_directory(root: Path) -> Iterator[None]:
+    """This process's alone until the block ends; what a kill left half-written there is removed.
+
+    Raises:
+        ResourceError: another process works in it.
+        InputError: the directory cannot be written.
+    """
+    with disk_errors(root):
+        root.mkdir(parents=True, exist_ok=True)
+        lock = os.open(root / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ResourceError(
+                f"{root}: another process works there; wait for it or choose another directory"
+            ) from error
+        for left in [*root.glob(f"{_TEMPORARY}*"), *root.glob(f"parts-*/{_TEMPORARY}*")]:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+    finally:
+        os.close(lock)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NgramRun:
     """One stream's run directory, for one policy of document boundaries."""
@@ -205,21 +230,8 @@ def open_run(
     }
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
     run = NgramRun(root=directory / f"ngrams-{name}", key=key, orders=tuple(orders))
-    with disk_errors(run.root):
-        run.root.mkdir(parents=True, exist_ok=True)
-        lock = os.open(run.root / "lock", os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for left in [*run.root.glob(f"{_TEMPORARY}*"), *run.root.glob(f"parts-*/{_TEMPORARY}*")]:
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    with work_directory(run.root):
         yield run
-    except BlockingIOError as error:
-        raise ResourceError(
-            f"{run.root}: another process is extracting there; wait for it or choose another "
-            "directory"
-        ) from error
-    finally:
-        os.close(lock)
 
 
 def _part_files(part: Path, order: int) -> tuple[tuple[Path, int], tuple[Path, int]]:

@@ -83,6 +83,17 @@ class Policy:
         return any(first <= token < end for first, end in self.ignored_tokens)
 
     @property
+    def ignored_ranges(self) -> tuple[tuple[int, int], ...]:
+        """``ignored_tokens``, as few disjoint ranges as will do."""
+        merged: list[tuple[int, int]] = []
+        for first, end in sorted(self.ignored_tokens):
+            if merged and first <= merged[-1][1]:
+                before = merged.pop()
+                first, end = before[0], max(before[1], end)
+            merged.append((first, end))
+        return tuple(merged)
+
+    @property
     def decided_fill(self) -> int:
         """``fill``.
 

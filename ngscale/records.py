@@ -59,7 +59,8 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
+        # Most items of long lists are whole numbers: they need no call.
+        return [item if type(item) is int else _rounded(item) for item in value]
     return value
 
 

@@ -30,6 +30,14 @@ def format_share(frac: float) -> str:
     return f"{100 * frac:.2f}%"
 
 
+def format_duration(seconds: float) -> str:
+    """Two units at most: 4000 -> ``1 h 7 min``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def parse_bytes(text: str) -> int:
     """``4G``, ``512M``, ``2.5GiB`` or plain bytes; factors are powers of 1024.
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ngscale.audit import summary as audit_summary
-from ngscale.collisions import hit_rate, summary
+from ngscale.collisions import hit_rate, recommend, summary
 from ngscale.records import Report, RunRecord
 from ngscale.report import write_report
-from reports import lattice_score, robustness_report
+from reports import adaptive_sweep, lattice_score, robustness_report
 
 ROOT = Path(__file__).parent
 
@@ -34,6 +34,8 @@ def build_report(record: RunRecord) -> Report:
     if record.verb == "collisions":
         if "hit_rates" in record.results:
             return hit_rate.build_report(record)
+        if "proposals" in record.results:
+            return recommend.build_report(record)
         return summary.build_report(record)
     if record.verb == "audit":
         if "audits" in record.results:
@@ -41,6 +43,8 @@ def build_report(record: RunRecord) -> Report:
         return audit_summary.build_report(record)
     if record.verb == "lattice-score":
         return lattice_score.build_report(record)
+    if record.verb == "adaptive-sweep":
+        return adaptive_sweep.build_report(record)
     if record.verb == "robustness":
         return robustness_report.build_report(record)
     raise AssertionError(f"no renderer for {record.verb}")

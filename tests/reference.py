@@ -243,3 +243,18 @@ def lattice_score(rows: int, base: int, order: int) -> float:
     same = math.fsum(p * p for p in law) ** order
     together = math.fsum(p * p for p in row_probability)
     return rows * (together - same) / (1 - same)
+
+
+def meeting_pairs(
+    rows: int, base: int, previous: Sequence[int], current: Sequence[int]
+) -> Fraction:
+    """Expected ordered pairs of bigrams a positive multiple of ``rows`` apart, of independent
+    tokens with these degrees; codes are previous * base + current.
+    """
+    found = 0
+    for (a, da), (c, dc) in product(enumerate(previous), repeat=2):
+        for (b, db), (d, dd) in product(enumerate(current), repeat=2):
+            apart = (a * base + b) - (c * base + d)
+            if apart > 0 and apart % rows == 0:
+                found += da * db * dc * dd
+    return Fraction(found)

@@ -1,4 +1,8 @@
+from itertools import pairwise
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ngscale.errors import SpecError
 from ngscale.policy import Policy
@@ -59,3 +63,13 @@ def test_a_size_whose_sums_could_overflow_is_refused() -> None:
     check_rows(2**31 - 1, hash_base=2**29, max_order=8)
     with pytest.raises(SpecError, match="overflow"):
         check_rows(2**31 - 1, hash_base=2**31, max_order=8)
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 5)), max_size=6))
+def test_merged_ranges_hold_the_same_ids(spans: list[tuple[int, int]]) -> None:
+    policy = Policy(ignored_tokens=tuple((first, first + size) for first, size in spans))
+    merged = policy.ignored_ranges
+    assert [i for first, end in merged for i in range(first, end)] == [
+        i for i in range(30) if policy.ignores(i)
+    ]
+    assert all(end < first for (_, end), (first, _) in pairwise(merged))

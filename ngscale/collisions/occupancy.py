@@ -39,9 +39,9 @@ class Sharing(NamedTuple):
 
     occupied: Int64[np.ndarray, " S"]
     """Rows that hold at least one n-gram."""
-    colliding: Int64[np.ndarray, " S"]
-    """N-grams that share their row."""
-    colliding_tokens: Int64[np.ndarray, " S"]
+    colliding: Int64[np.ndarray, " S"] | None = None
+    """N-grams that share their row; None where occupied rows alone were counted."""
+    colliding_tokens: Int64[np.ndarray, " S"] | None = None
     """Occurrences of those n-grams in the corpus."""
 
 
@@ -52,6 +52,7 @@ def occupied_rows(
     *,
     threads: int | None = None,
     intrinsic: bool = True,
+    done: Done = nobody,
 ) -> Int64[np.ndarray, " S"]:
     """Rows that hold at least one n-gram, at every size.
 
@@ -60,7 +61,7 @@ def occupied_rows(
     Raises:
         SpecError: a size is out of range.
     """
-    found = _sweep(table, hash_base, sizes, threads, nobody, intrinsic=intrinsic, shared=False)
+    found = _sweep(table, hash_base, sizes, threads, done, intrinsic=intrinsic, shared=False)
     return found.occupied
 
 

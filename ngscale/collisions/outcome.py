@@ -30,10 +30,12 @@ def build(
     saving: Saving | None = None,
     joint: Sequence[Subtables] = (),
     surveys: Sequence[Survey] = (),
+    adaptive: Sequence[Mapping[str, Any]] | None = None,
 ) -> RunRecord:
     """The record; ``inputs`` holds ``corpus``, ``scheme``, ``rule``, ``base`` and ``unit``.
 
-    Of ``surveys``, where there are any, ``points`` are those worth listing.
+    Of ``surveys``, where there are any, ``points`` are those worth listing. ``adaptive`` says, by
+    order, how many of the sizes were predicted and how well.
     """
     base, unit = inputs["base"], inputs["unit"]
     first = min(point.order for point in points)
@@ -54,6 +56,9 @@ def build(
     answer = _answer(lowest, peaks, recommended, inputs)
     if surveys:
         answer = _survey_answer(surveys[0].summary, inputs)
+    if adaptive is not None:
+        results["adaptive"] = [dict(told) for told in adaptive]
+        answer += " " + _adaptive_answer(adaptive[0])
     if joint:
         answer += " " + _joint_answer(joint[0])
     return RunRecord(verb="collisions", answer=answer, inputs=inputs, results=results)
@@ -209,6 +214,18 @@ def _survey_answer(summary: Mapping[str, Any], inputs: Mapping[str, Any]) -> str
             f"length above {QUIET_LENGTH} exceeds {quiet['excess']:.3f}"
         )
     return sentence + "."
+
+
+def _adaptive_answer(told: Mapping[str, Any]) -> str:
+    fitted = told["calibration"]
+    if fitted is None:
+        return f"All {told['num_exact']:,} sizes were counted: too little to predict."
+    return (
+        f"Of the sizes {told['num_exact']:,} were counted, all that are predicted above "
+        f"{fitted['margin'] * fitted['threshold']:.3f} times among them; {told['num_predicted']:,} "
+        f"are predicted, with an error of {fitted['error_rms']:.1%} (root mean square, "
+        f"{fitted['num_sampled_low']} sizes held out of the fit)."
+    )
 
 
 def _excess(point: Point) -> float:

@@ -10,9 +10,11 @@ from ngscale.hashing.longcat import Polynomial
 from ngscale.hashing.scheme import Scheme
 from ngscale.spec import NgramSpec
 
-Metrics = Literal["all", "sharing"]
+Metrics = Literal["all", "sharing", "occupied"]
 MAX_SIZES_IN_FULL = 4096
 """Longer sweeps measure sharing alone unless told otherwise, and are summarised."""
+_FAST = ("sharing", "occupied")
+"""Metrics that the polynomial's fast kernels count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,10 @@ class Request:
     around: float | None = None
     within: int = 2000
     step: int | None = None
+    exhaustive: bool = False
+    """Every size of the range."""
+    adaptive: bool = False
+    """Every size of the range, most of them predicted; ``sizes`` are counted besides."""
     sizes: Sequence[int] | None = None
     table_rows: Sequence[int] | None = None
     target: NgramSpec | None = None
@@ -44,6 +50,14 @@ class Request:
         known = get_args(Metrics)
         if self.metrics is not None and self.metrics not in known:
             raise UsageError(f"--metrics {self.metrics}: takes {' or '.join(known)}")
+        if self.exhaustive and self.adaptive:
+            raise UsageError("--exhaustive and --adaptive contradict each other; keep one")
+        of_range = (self.exhaustive and "--exhaustive") or (self.adaptive and "--adaptive")
+        if of_range and self.step not in (None, 1):
+            raise UsageError(f"{of_range} takes every size of the range, --step {self.step} not")
+        listed = self.table_rows is not None or (self.sizes is not None and not self.adaptive)
+        if of_range and (listed or self.target is not None):
+            raise UsageError(f"{of_range} is for a range of sizes: --ratio LOW:HIGH or --around R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +75,10 @@ class Plan:
     """Whether the sizes of an order are its sub-tables, to be measured jointly too."""
     metrics: Metrics = "all"
     """``sharing`` leaves out what needs every row's traffic: purity, effective rows, the busiest
-    row."""
+    row; ``occupied`` also what shares a row, but for the sizes that are listed."""
+    adaptive: bool = False
+    requested: Sequence[int] = ()
+    """Sizes that an adaptive sweep may not predict."""
 
     @property
     def num_tables(self) -> int:
@@ -71,7 +88,8 @@ class Plan:
     @property
     def is_long(self) -> bool:
         """Whether there are too many sizes to list each in the record."""
-        return self.metrics == "sharing" and _longest(self.sizes) > MAX_SIZES_IN_FULL
+        long = self.metrics in _FAST and _longest(self.sizes) > MAX_SIZES_IN_FULL
+        return self.adaptive or long
 
     def describe(self, vocab_size: int) -> dict[str, Any]:
         """The plan as inputs of the record (sizes stand in the results)."""
@@ -84,6 +102,7 @@ class Plan:
             "unit": "V0" if self.base == vocab_size else "base",
             "orders": sorted(self.sizes),
             "metrics": self.metrics,
+            **({"adaptive": True, "requested": list(self.requested)} if self.adaptive else {}),
         }
 
 
@@ -102,6 +121,8 @@ def make_plan(request: Request, scheme: Scheme, *, vocab_size: int) -> Plan:
         sequences=request.sequences,
         together=request.table_rows is not None or request.target is not None,
         metrics=_metrics(request, scheme, _longest(sizes)),
+        adaptive=request.adaptive,
+        requested=sorted(set(request.sizes or ())) if request.adaptive else (),
     )
 
 
@@ -116,12 +137,16 @@ def _sizes(request: Request, base: int) -> dict[int, list[int]]:
         return _own_sizes(request.target)
     if request.table_rows is not None:
         shared = list(request.table_rows)
-    elif request.sizes is not None:
+    elif request.sizes is not None and not request.adaptive:
         shared = sorted(set(request.sizes))
-    elif request.around is not None:
-        shared = around_grid(request.around, request.within, base, request.step)
     else:
-        shared = ratio_grid(*request.ratio, base, request.step)
+        step = 1 if request.exhaustive or request.adaptive else request.step
+        if request.around is not None:
+            shared = around_grid(request.around, request.within, base, step)
+        else:
+            shared = ratio_grid(*request.ratio, base, step)
+        if request.adaptive:
+            shared = sorted({*shared, *(request.sizes or ())})
     low, high = request.orders
     return dict.fromkeys(range(low, high + 1), shared)
 
@@ -139,8 +164,17 @@ def _longest(sizes: Mapping[int, Sequence[int]]) -> int:
 
 def _metrics(request: Request, scheme: Scheme, num_sizes: int) -> Metrics:
     is_fast = isinstance(scheme, Polynomial) and request.sequences is None
-    if request.metrics == "sharing" and not is_fast:
-        raise UsageError("--metrics sharing goes with --scheme longcat and --rule pooled")
-    if request.metrics is None:
-        return "sharing" if is_fast and num_sizes > MAX_SIZES_IN_FULL else "all"
-    return "sharing" if request.metrics == "sharing" else "all"
+    asked = request.metrics
+    if asked in _FAST and not is_fast:
+        raise UsageError(f"--metrics {asked} goes with --scheme longcat and --rule pooled")
+    if request.adaptive:
+        if not is_fast:
+            raise UsageError("--adaptive goes with --scheme longcat and --rule pooled")
+        if asked not in (None, "occupied"):
+            raise UsageError(f"--adaptive counts occupied rows; leave out --metrics {asked}")
+        return "occupied"
+    if asked is None:
+        if not is_fast or num_sizes <= MAX_SIZES_IN_FULL:
+            return "all"
+        return "occupied" if request.exhaustive else "sharing"
+    return next(name for name in get_args(Metrics) if name == asked)

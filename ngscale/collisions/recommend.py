@@ -10,9 +10,9 @@ from ngscale.collisions.expected import IdealHash
 from ngscale.collisions.outcome import extent, joint_result
 from ngscale.collisions.peaks import Saving, saving
 from ngscale.collisions.proposals import Budget, Proposal
-from ngscale.collisions.run import Progress
 from ngscale.collisions.subtables import Subtables, measure_subtables
 from ngscale.collisions.sweep import Point
+from ngscale.collisions.threads import Progress
 from ngscale.hashing.longcat import Polynomial
 from ngscale.lattice_score import lattice_score
 from ngscale.ngrams import NgramTable
@@ -209,7 +209,16 @@ def _answer(results: Mapping[str, Any], inputs: Mapping[str, Any], *, has_corpus
             f"{before['sharing_all_tokens_share']:.2%}"
         )
     ideal = lowest["expected"]["sharing_all_share"]
-    return f"{sentence}, ideal hashes {ideal:.2%} of the n-grams. {best['for_whom']}"
+    sentence += f", ideal hashes {ideal:.2%} of the n-grams."
+    loadable = next((p for p in results["proposals"] if "ngscale" not in p["patch"]), None)
+    if loadable is not None and loadable is not best:
+        own = loadable["orders"][0]
+        ((key, value),) = loadable["patch"].items()
+        sentence += (
+            f" With the released loaders' own formula, {key} {value} leaves "
+            f"{own['sharing_all_share']:.2%} and {own['sharing_all_tokens_share']:.2%}."
+        )
+    return f"{sentence} {best['for_whom']}"
 
 
 _COLUMNS = (

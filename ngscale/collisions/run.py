@@ -1,28 +1,27 @@
 """Plan -> record: count the n-grams, measure every size, say what it means."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ngscale.collisions import hit_rate, outcome, sweep
+from ngscale.collisions.adaptive import sweep_adaptively
 from ngscale.collisions.expected import IdealHash
+from ngscale.collisions.occupancy import sharing
 from ngscale.collisions.peaks import Saving, saving, stands_out
 from ngscale.collisions.planning import Plan
+from ngscale.collisions.resumable import Keep, resumable_sharing
 from ngscale.collisions.sequences import draw_sequences, sequence_ngrams
 from ngscale.collisions.subtables import Subtables, measure_subtables
 from ngscale.collisions.survey import DATA, columns, survey
-from ngscale.collisions.sweep import Point
-from ngscale.collisions.threads import Done
+from ngscale.collisions.sweep import Point, SharingSweep
+from ngscale.collisions.threads import Progress
 from ngscale.errors import UsageError
 from ngscale.hashing.scheme import Scheme
 from ngscale.ngrams import NgramTable, count_ngrams
 from ngscale.records import RunRecord
 from ngscale.tokens import TokenStream
-
-Progress = Callable[[str, int], AbstractContextManager[Done]]
-"""Opens a progress display with a title and a total."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +39,11 @@ def run(
     counting: Counting,
     inputs: Mapping[str, Any],
     progress: Progress,
+    keep: Keep | None = None,
 ) -> RunRecord:
     """Carry out ``plan`` on ``stream``; ``inputs`` says where the stream came from.
+
+    With ``keep`` a long sweep goes on where a killed one stopped.
 
     Raises:
         SpecError: a size the scheme cannot hash exactly.
@@ -51,7 +53,7 @@ def run(
     _check(plan, stream.vocab_size)
     if plan.sequences is None:
         tables = count_tables(stream, sorted(plan.sizes), counting)
-        return run_tables(tables, stream.vocab_size, plan, inputs, progress)
+        return run_tables(tables, stream.vocab_size, plan, inputs, progress, keep)
     inputs = {**inputs, **plan.describe(stream.vocab_size)}
     windows = draw_sequences(stream, plan.sequences.number, plan.sequences.length)
     grams = {found.order: found for found in sequence_ngrams(windows, sorted(plan.sizes))}
@@ -86,12 +88,13 @@ def run_tables(
     plan: Plan,
     inputs: Mapping[str, Any],
     progress: Progress,
+    keep: Keep | None = None,
 ) -> RunRecord:
     """Carry out ``plan``, by the pooled rule, on n-grams that are counted already."""
     _check(plan, vocab_size)
     inputs = {**inputs, **plan.describe(vocab_size)}
-    if plan.metrics == "sharing":
-        return _run_sharing(tables, plan, inputs, progress)
+    if plan.metrics != "all":
+        return _run_sharing(tables, plan, inputs, progress, keep)
     with progress("tables", plan.num_tables) as done:
         points = sweep.run(tables, plan.sizes, plan.scheme, done)
         joint = _joint(tables, plan)
@@ -99,23 +102,72 @@ def run_tables(
 
 
 def _run_sharing(
-    tables: Mapping[int, NgramTable], plan: Plan, inputs: Mapping[str, Any], progress: Progress
+    tables: Mapping[int, NgramTable],
+    plan: Plan,
+    inputs: Mapping[str, Any],
+    progress: Progress,
+    keep: Keep | None,
 ) -> RunRecord:
     """The same without what needs every row's traffic; a long sweep is surveyed."""
-    with progress("tables", plan.num_tables) as done:
-        swept = sweep.run_sharing(tables, plan.sizes, plan.base, done)
-        joint = _joint(tables, plan)
+    told = None
+    if plan.adaptive:
+        adapted = [
+            sweep_adaptively(tables[order], plan.base, sizes, plan.requested, progress)
+            for order, sizes in sorted(plan.sizes.items())
+        ]
+        swept, told = [found.swept for found in adapted], [found.told for found in adapted]
+    else:
+        swept = _swept(tables, plan, progress, keep if plan.is_long else None)
+    joint = _joint(tables, plan)
     if not plan.is_long:
         points = [point for of_order in swept for point in of_order.points()]
         return outcome.build(points, inputs, joint=joint)
     surveys = [
-        survey(of_order, plan.base, inputs["unit"]) for of_order in swept if of_order.distinct > 1
+        survey(of_order, plan.base, inputs["unit"], plan.requested)
+        for of_order in swept
+        if of_order.distinct > 1
     ]
     if not surveys:
         raise UsageError("the corpus has no two n-grams that could share a row; give it more text")
     points = [point for of_order in surveys for point in of_order.points]
-    record = outcome.build(points, inputs, joint=joint, surveys=surveys)
+    if plan.metrics == "occupied":
+        points = _with_company(points, tables, plan.base)
+    record = outcome.build(points, inputs, joint=joint, surveys=surveys, adaptive=told)
     return replace(record, columns={DATA: columns(swept)})
+
+
+def _swept(
+    tables: Mapping[int, NgramTable], plan: Plan, progress: Progress, keep: Keep | None
+) -> list[SharingSweep]:
+    shared = plan.metrics == "sharing"
+    if keep is None:
+        with progress("tables", plan.num_tables) as done:
+            return sweep.run_sharing(tables, plan.sizes, plan.base, done, shared=shared)
+    return [
+        sweep.as_sweep(
+            tables[order],
+            sizes,
+            resumable_sharing(
+                tables[order], plan.base, sizes, shared=shared, keep=keep, progress=progress
+            ),
+        )
+        for order, sizes in sorted(plan.sizes.items())
+    ]
+
+
+def _with_company(
+    points: Sequence[Point], tables: Mapping[int, NgramTable], base: int
+) -> list[Point]:
+    """The listed sizes once more, with what shares a row there."""
+    found = []
+    for order, table in sorted(tables.items()):
+        listed = [point for point in points if point.order == order]
+        sizes = [point.table_rows for point in listed]
+        again = sweep.as_sweep(table, sizes, sharing(table, base, sizes)).points()
+        for point, full in zip(listed, again, strict=True):
+            assert point.measured.occupied == full.measured.occupied, "two kernels disagree"
+            found.append(full)
+    return found
 
 
 def _check(plan: Plan, vocab_size: int) -> None:

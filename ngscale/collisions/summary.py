@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ngscale.collisions import at_tokens
 from ngscale.collisions.figure_3b import in_words
 from ngscale.collisions.outcome import extent
 from ngscale.collisions.peaks import SHOULDER_ROWS
@@ -69,10 +70,12 @@ _JOINT_COLUMNS = (
 def build_report(record: RunRecord) -> Report:
     """Sizes, peaks, the curve over sizes and a zoom on the largest peak; all data as CSV."""
     rows = [_flat(result) for result in record.results["results"]]
+    block = record.results.get(at_tokens.KEY)
+    later = () if block is None else (at_tokens.section(block),)
     return Report(
         title="Hash collisions of n-gram tables",
         answer=record.answer,
-        sections=(_overview(record, rows), _how_to_read(record)),
+        sections=(_overview(record, rows), *later, _how_to_read(record)),
     )
 
 
@@ -117,16 +120,19 @@ def _facts(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     facts.append(
         f"Corpus: {corpus['name']}, {extent(corpus)} in {corpus['num_docs']:,} "
         f"documents. Hash: {scheme['name']}{f' ({options})' if options else ''}. Rule: "
-        f"{inputs['rule']}. {measured:,} tables measured exactly; each is compared with an ideal "
+        f"{inputs['rule']}. {measured:,} tables {_how(record)}; each is compared with an ideal "
         "hash that puts every n-gram in an independent, uniform row."
     )
     if surveys:
+        held = "occupied rows, colliding n-grams and their occurrences at every size"
+        if inputs["metrics"] == "occupied":
+            held = "occupied rows at every size"
         facts.append(
             f"{len(rows):,} tables are listed here and in record.json: those that a short sweep "
-            f"measures, the peaks, all around the tallest. data/{DATA}.parquet has occupied rows, "
-            "colliding n-grams and their occurrences at every size. Near p/q means within "
-            f"|q M - p {inputs['unit']}| <= {SHOULDER_ROWS:,} for some q <= 6."
+            f"measures, the peaks, all around the tallest. data/{DATA}.parquet has {held}. Near "
+            f"p/q means within |q M - p {inputs['unit']}| <= {SHOULDER_ROWS:,} for some q <= 6."
         )
+        facts += [_prediction(told) for told in record.results.get("adaptive", ())]
     elif inputs["metrics"] == "sharing":
         facts.append("Sharing alone was measured (--metrics all adds purity and effective rows).")
     saving = record.results["saving"]
@@ -139,6 +145,37 @@ def _facts(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> list[str]:
             "for the same purity."
         )
     return facts
+
+
+def _how(record: RunRecord) -> str:
+    told = record.results.get("adaptive")
+    if told is None:
+        return "measured exactly"
+    counted = sum(of_order["num_exact"] for of_order in told)
+    return f"of which {counted:,} measured exactly and the others predicted"
+
+
+def _prediction(told: Mapping[str, Any]) -> str:
+    """Of one order of an adaptive sweep."""
+    fitted = told["calibration"]
+    if fitted is None:
+        return f"Of the {told['order']}-gram tables all are exact: too little to predict."
+    signals = {
+        "marginal": "how often their two tokens would meet there, were they independent",
+        "subsample": "the collisions of a subsample of the n-grams",
+    }
+    end = f"the last band of {fitted['band']:.2f} held none above {fitted['threshold']}."
+    if fitted["capped"]:
+        end = "the limit of counted sizes was met there, so that some above it may be missed."
+    return (
+        f"{told['num_predicted']:,} {told['order']}-gram tables are predicted from "
+        f"{signals[fitted['signal']]}, fitted to {fitted['num_sampled']} counted sizes (column "
+        f"exact of data/{DATA}.parquet: 1 counted, 0 predicted; all tables listed here are "
+        "counted). Held out of the fit, sampled sizes like the predicted ones are off by "
+        f"{fitted['error_rms']:.2%} (root mean square), {fitted['error_max']:.2%} at most. "
+        f"Everything predicted above {fitted['margin']:.2f} x {fitted['threshold']} is counted; "
+        + end
+    )
 
 
 def _how_to_read(record: RunRecord) -> Section:

@@ -37,37 +37,49 @@ class Survey:
     """Plain JSON, see ``_summary``."""
 
 
-def survey(swept: SharingSweep, base: int, unit: str) -> Survey:
-    """Counts by excess, place and kind of size, and the sizes worth listing."""
+def survey(swept: SharingSweep, base: int, unit: str, requested: Sequence[int] = ()) -> Survey:
+    """Counts by excess, place and kind of size, and the sizes worth listing.
+
+    Predicted sizes are counted with the others, but never listed.
+    """
     near = nearest_fractions(swept.sizes, base)
     lengths = lattice_lengths(swept.sizes, base)
     excess = swept.excess()
     peaks = list(_peaks(swept, near, excess, base))
     return Survey(
         peaks=sorted(peaks, key=lambda peak: -peak.height),
-        points=swept.points(_worth_listing(swept, peaks, excess, lengths, base)),
+        points=swept.points(_worth_listing(swept, peaks, excess, lengths, base, requested)),
         summary=_summary(swept, near, excess, lengths, base, unit),
     )
 
 
 def columns(sweeps: Sequence[SharingSweep]) -> dict[str, np.ndarray]:
-    """The counts of every size of every order; what is not here follows from them."""
-    order = [np.full(len(swept.sizes), swept.order) for swept in sweeps]
-    by_name = {
-        "order": order,
+    """The counts of every size of every order; what is not here follows from them.
+
+    Of an adaptive sweep, ``exact`` is 1 where ``occupied`` was counted and 0 where it is predicted.
+    """
+    by_name: dict[str, Sequence[np.ndarray | None]] = {
+        "order": [np.full(len(swept.sizes), swept.order) for swept in sweeps],
         "table_rows": [swept.sizes for swept in sweeps],
+        "exact": [swept.exact for swept in sweeps],
         "occupied": [swept.measured.occupied for swept in sweeps],
         "colliding": [swept.measured.colliding for swept in sweeps],
         "colliding_tokens": [swept.measured.colliding_tokens for swept in sweeps],
     }
-    return {name: np.concatenate(parts).astype(np.int64) for name, parts in by_name.items()}
+    found = {}
+    for name, parts in by_name.items():
+        known = [part for part in parts if part is not None]
+        if len(known) == len(parts):
+            found[name] = np.concatenate(known).astype(np.int64)
+    return found
 
 
 def _peaks(
     swept: SharingSweep, near: Neighbours, excess: Float64[np.ndarray, " S"], base: int
 ) -> Iterator[Peak]:
     """``find_peaks``, one p/q at a time: only the sizes around one peak become objects."""
-    shoulder = np.flatnonzero(near.distance <= SHOULDER_ROWS)
+    counted = True if swept.exact is None else swept.exact
+    shoulder = np.flatnonzero((near.distance <= SHOULDER_ROWS) & counted)
     group = near.p[shoulder] * 8 + near.q[shoulder]
     order = np.argsort(group, kind="stable")
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
@@ -82,17 +94,22 @@ def _worth_listing(
     excess: Float64[np.ndarray, " S"],
     lengths: Float64[np.ndarray, " S"],
     base: int,
+    requested: Sequence[int],
 ) -> list[int]:
     """Indices, by size."""
     sizes = swept.sizes
     wanted = ratio_grid(float(sizes.min()) / base, float(sizes.max()) / base, base)
-    wanted += [peak.point.table_rows for peak in peaks]
+    wanted += [*requested, *(peak.point.table_rows for peak in peaks)]
     chosen = np.isin(sizes, wanted)
     chosen[[np.argmax(excess), np.argmax(lengths)]] = True
     if peaks:
         tallest = max(peaks, key=lambda peak: peak.height)
         middle = tallest.point.table_rows - tallest.near.offset
         chosen |= np.abs(sizes - middle) <= ZOOM_ROWS
+    if swept.exact is not None:
+        coprime = np.gcd(sizes, base) == 1
+        chosen[np.argmax(np.where(coprime, lengths, 0.0))] = True
+        chosen &= swept.exact
     found: list[int] = np.flatnonzero(chosen).tolist()
     return found
 

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from ngscale.collisions.expected import Expected, IdealHash, expect_sharing, expected_occupied
 from ngscale.collisions.metrics import Measured, measure
-from ngscale.collisions.occupancy import Sharing, sharing
+from ngscale.collisions.occupancy import Sharing, occupied_rows, sharing
 from ngscale.collisions.sequences import SequenceNgrams, expect_sequences, measure_sequences
 from ngscale.collisions.threads import Done, Scratch, num_threads
 from ngscale.errors import ResourceError
@@ -57,6 +57,8 @@ class SharingSweep:
     occurrences: int
     sizes: Int64[np.ndarray, " S"]
     measured: Sharing
+    exact: Bool[np.ndarray, " S"] | None = None
+    """Where ``measured`` is counted, elsewhere predicted; None if all of it is counted."""
 
     def excess(self) -> Float64[np.ndarray, " S"]:
         """Collisions over the ideal hash's; the order has at least two n-grams."""
@@ -69,7 +71,11 @@ class SharingSweep:
         return [self._point(i) for i in (range(len(self.sizes)) if among is None else among)]
 
     def _point(self, i: int) -> Point:
-        occupied, colliding, tokens = (int(counts[i]) for counts in self.measured)
+        assert self.exact is None or self.exact[i], "only what was counted is a point"
+        occupied, colliding, tokens = (
+            None if counts is None else int(counts[i]) for counts in self.measured
+        )
+        assert occupied is not None
         return Point(
             order=self.order,
             table_rows=int(self.sizes[i]),
@@ -78,7 +84,7 @@ class SharingSweep:
                 occupied=occupied,
                 collisions=self.distinct - occupied,
                 colliding=colliding,
-                token_weighted=tokens / self.occurrences,
+                token_weighted=None if tokens is None else tokens / self.occurrences,
             ),
             expected=expect_sharing(self.distinct, int(self.sizes[i])),
         )
@@ -135,18 +141,28 @@ def run_sharing(
     sizes: Mapping[int, Sequence[int]],
     hash_base: int,
     done: Done,
+    *,
+    shared: bool = True,
 ) -> list[SharingSweep]:
-    """Sharing alone, pooled over the corpus, by the polynomial's fast kernels."""
-    return [
-        SharingSweep(
-            order=order,
-            distinct=tables[order].distinct,
-            occurrences=tables[order].occurrences,
-            sizes=np.array(sizes[order], dtype=np.int64),
-            measured=sharing(tables[order], hash_base, sizes[order], done=done),
-        )
-        for order in sorted(sizes)
-    ]
+    """Sharing, or occupied rows alone, pooled over the corpus, by the polynomial's fast kernels."""
+
+    def count(order: int) -> Sharing:
+        if shared:
+            return sharing(tables[order], hash_base, sizes[order], done=done)
+        return Sharing(occupied_rows(tables[order], hash_base, sizes[order], done=done))
+
+    return [as_sweep(tables[order], sizes[order], count(order)) for order in sorted(sizes)]
+
+
+def as_sweep(table: NgramTable, sizes: Sequence[int], measured: Sharing) -> SharingSweep:
+    """What was counted of ``table``, with what the points need to know of it."""
+    return SharingSweep(
+        order=table.order,
+        distinct=table.distinct,
+        occurrences=table.occurrences,
+        sizes=np.array(sizes, dtype=np.int64),
+        measured=measured,
+    )
 
 
 def run_sequences(

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -14,6 +15,8 @@ Own = TypeVar("Own")
 
 Done = Callable[[int], object]
 """Called, by any thread, with the number of tables just finished."""
+Progress = Callable[[str, int], AbstractContextManager[Done]]
+"""Opens a progress display with a title and a total."""
 
 
 def nobody(steps: int, /) -> None:

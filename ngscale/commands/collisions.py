@@ -58,6 +58,21 @@ def collisions(
         int | None,
         typer.Option(metavar="ROWS", min=1, help="Every ROWS-th size; 1 is exhaustive."),
     ] = None,
+    exhaustive: Annotated[
+        bool,
+        typer.Option(
+            "--exhaustive",
+            help="Every size of the range, counted. Says first how long; goes on after a kill.",
+        ),
+    ] = False,
+    adaptive: Annotated[
+        bool,
+        typer.Option(
+            "--adaptive",
+            help="Every size of the range: counted where it may be bad or is in --sizes, elsewhere "
+            "predicted, with the error of the predictions.",
+        ),
+    ] = False,
     sizes: Annotated[
         str | None,
         typer.Option(metavar="ROWS,...", help="Measure exactly these sizes instead of a sweep."),
@@ -98,8 +113,9 @@ def collisions(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="all, or sharing: occupied rows, colliding n-grams and token positions, much "
-            "faster. Default: all up to 4,096 sizes, sharing beyond (with the pooled longcat).",
+            help="all; sharing: occupied rows, colliding n-grams and token positions, much faster; "
+            "occupied: occupied rows, and sharing where a size is listed. Default: all up to 4,096 "
+            "sizes, sharing beyond (with the pooled longcat), occupied with --exhaustive.",
         ),
     ] = None,
     hit_rate: Annotated[
@@ -156,6 +172,14 @@ def collisions(
         str | None,
         typer.Option(metavar="SIZE", help="Count n-grams within SIZE (4G), spilling to the cache."),
     ] = None,
+    at_tokens: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T",
+            help="Predict every table at T tokens of the same kind (10B) too: bands up to 30 times "
+            "the corpus, bounds beyond.",
+        ),
+    ] = None,
     save_ngrams: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Save the counted n-grams as Parquet, an order a file."),
@@ -179,7 +203,7 @@ def collisions(
     if policy not in _POLICIES:
         raise UsageError(f"--policy {policy}: takes {' or '.join(_POLICIES)}")
     ways = {
-        "--sizes": sizes,
+        "--sizes": None if adaptive else sizes,
         "--table-rows": table_rows,
         "--around": around,
         "--hit-rate": hit_rate,
@@ -189,6 +213,13 @@ def collisions(
         raise UsageError(f"{' and '.join(given)} both give the sizes; keep one")
     if (rule != "pooled" or hit_rate is not None) and (policy != "hf" or save_ngrams is not None):
         raise UsageError("--policy no_eos and --save-ngrams go with --rule pooled")
+    if (exhaustive or adaptive) and (hit_rate is not None or recommend):
+        raise UsageError(
+            "--exhaustive and --adaptive sweep sizes, which --hit-rate and --recommend do not"
+        )
+    if at_tokens is not None and (rule != "pooled" or hit_rate is not None or recommend):
+        raise UsageError("--at-tokens goes with --rule pooled, not with --hit-rate or --recommend")
+    later = None if at_tokens is None else parse_count(at_tokens)
     memory = None if max_memory is None else parse_bytes(max_memory)
     if recommend:
         _recommend(
@@ -219,12 +250,16 @@ def collisions(
         )
         return
 
+    from ngscale.artefacts import cache_dir
+    from ngscale.collisions import at_tokens as predictions
     from ngscale.collisions import run as runs
     from ngscale.collisions.hit_rate import build_report as build_hit_rate_report
     from ngscale.collisions.planning import Request, Sequences, base_of, make_plan
+    from ngscale.collisions.resumable import Keep
     from ngscale.collisions.summary import build_report
-    from ngscale.console import progress
+    from ngscale.console import progress, say
     from ngscale.hashing.registry import gram_scheme, make_scheme
+    from ngscale.hashing.scheme import Scheme
     from ngscale.resonance import nearest_rows
 
     request = Request(
@@ -233,6 +268,8 @@ def collisions(
         around=None if around is None else _positive("--around", around),
         within=within,
         step=step,
+        exhaustive=exhaustive,
+        adaptive=adaptive,
         sizes=None if sizes is None else _whole_numbers("--sizes", sizes),
         table_rows=None if table_rows is None else _whole_numbers("--table-rows", table_rows),
         sequences=None if rule == "pooled" else Sequences(number=sequences, length=sequence_length),
@@ -242,6 +279,8 @@ def collisions(
     read_ratio = None if hit_rate is None else _positive("--hit-rate", hit_rate)
     grams = None
     if target is not None and target.endswith(".parquet"):
+        if later is not None:
+            raise UsageError(f"{target}: --at-tokens draws documents again; give the --corpus")
         if corpus is not None or tokenizer is not None or rule != "pooled":
             raise UsageError(f"{target}: is a counted corpus; it takes no text, tokenizer or rule")
         grams, v0, inputs = _read_grams(target)
@@ -260,7 +299,7 @@ def collisions(
         if target is not None:
             request = replace(request, target=_spec(target, v0))
     if request.target is not None and base is None and scheme == "longcat":
-        hashing = gram_scheme(request.target.hash)
+        hashing: Scheme = gram_scheme(request.target.hash)
     else:
         hashing = make_scheme(scheme, vocab_size=v0, base=base, multipliers=numbers, seed=seed)
     inputs["policy"] = policy
@@ -273,19 +312,28 @@ def collisions(
         answer(record, build_hit_rate_report(record), as_json=as_json, out=out)
         return
     plan = make_plan(request, hashing, vocab_size=v0)
+    keep = Keep(directory=cache_dir() / "sweeps", tell=say)
+    if later is not None:
+        predictions.check(stream, later)
     if grams is not None:
-        record = runs.run_tables({grams.order: grams}, v0, plan, inputs, progress)
+        record = runs.run_tables({grams.order: grams}, v0, plan, inputs, progress, keep)
     else:
         counting = runs.Counting(
             cross_documents=policy == "no_eos",
             max_memory_bytes=memory,
             directory=None if memory is None else run_directory(inputs, policy),
         )
-        if save_ngrams is None:
-            record = runs.run(stream, plan, counting, inputs, progress)
+        if save_ngrams is None and later is None:
+            record = runs.run(stream, plan, counting, inputs, progress, keep)
         else:
-            tables = _save_grams(stream, sorted(plan.sizes), counting, save_ngrams)
-            record = runs.run_tables(tables, v0, plan, inputs, progress)
+            tables = runs.count_tables(stream, sorted(plan.sizes), counting)
+            if save_ngrams is not None:
+                _save_grams(stream, tables, counting, save_ngrams)
+            record = runs.run_tables(tables, v0, plan, inputs, progress, keep)
+            if later is not None:
+                record = predictions.extend(
+                    record, tables, stream, plan, later, cross_documents=counting.cross_documents
+                )
     answer(record, build_report(record), as_json=as_json, out=out)
 
 
@@ -304,20 +352,17 @@ def _read_grams(target: str) -> "tuple[NgramTable, int, dict[str, Any]]":
 
 
 def _save_grams(
-    stream: "TokenStream", orders: list[int], counting: "Counting", directory: Path
-) -> "dict[int, NgramTable]":
-    """Write every order's table as ``DIR/<order>-grams.parquet``, and hand them on."""
-    from ngscale.collisions.run import count_tables
+    stream: "TokenStream", tables: "dict[int, NgramTable]", counting: "Counting", directory: Path
+) -> None:
+    """Write every order's table as ``DIR/<order>-grams.parquet``."""
     from ngscale.console import say
     from ngscale.ngram_files import NgramSource, write_parquet
 
     source = NgramSource.of(stream, cross_documents=counting.cross_documents)
-    tables = count_tables(stream, orders, counting)
     for order, table in tables.items():
         path = directory / f"{order}-grams.parquet"
         write_parquet(table, path, source)
         say(f"n-grams: {path}")
-    return tables
 
 
 def _spec(target: str, vocab_size: int) -> "NgramSpec":

@@ -1,5 +1,6 @@
 """How an n-gram becomes a row id; nothing else in the package computes one.
 
-Per scheme: an exact-integer definition with its source, a Numba twin over arrays, and a torch
-twin over tensors (``torch_twin.py``). Tests hold the twins to the definition.
+Per scheme: an exact-integer definition with its source and a Numba twin over complete n-grams. Over
+token sequences and their policies: ``definition.py``, the Numba twin ``stream.py`` and, of tensors
+on any device, ``torch_twin.py``. Tests hold the twins to the definitions.
 """

@@ -103,6 +103,11 @@ class Polynomial:
         """The Numba twin of ``row_exact``."""
         return gram_row_ids(grams, hash_base=self.base, table_rows=table_rows)
 
+    def weights(self, order: int, table_rows: int) -> list[int]:
+        """The factor of each place, ``V**s mod rows``."""
+        of_places: list[int] = weights(self.base, table_rows, order).tolist()
+        return of_places
+
     def check(self, *, vocab_size: int, table_rows: int, max_order: int) -> None:
         """Refuse sizes for which a sum could overflow 64 bits."""
         check_rows(table_rows, hash_base=max(self.base, vocab_size), max_order=max_order)

@@ -58,6 +58,12 @@ class MultiplyXor:
             mixing.multiply_xor_rows(grams, multipliers, np.uint64(table_rows), out)
         return out
 
+    def weights(self, order: int, table_rows: int) -> list[int]:
+        """The factor of each place, as small as the arithmetic lets it be."""
+        if self.wrapping:
+            return [(m + 2**31) % 2**32 - 2**31 for m in self.multipliers[:order]]
+        return list(self.multipliers[:order])
+
     def check(self, *, vocab_size: int, table_rows: int, max_order: int) -> None:
         """Refuse products beyond 2**63 and orders without a multiplier."""
         if max_order > len(self.multipliers):

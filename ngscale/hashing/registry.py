@@ -13,7 +13,7 @@ from ngscale.spec import Hash, XorHash
 SCHEMES = ("longcat", "multiply-xor", "crc32", "murmur3", "ideal")
 
 
-def gram_scheme(ngram_hash: Hash, table: int = 0) -> Scheme:
+def gram_scheme(ngram_hash: Hash, table: int = 0) -> Polynomial | WrappingPolynomial | MultiplyXor:
     """How a spec's hash turns complete n-grams into rows of its table ``i``."""
     if isinstance(ngram_hash, XorHash):
         wrapping = ngram_hash.arithmetic == "int32"

@@ -1,5 +1,6 @@
 """The Numba twin of ``definition.py``: rows of long token sequences."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -86,7 +87,7 @@ def _see(
 
 def _ignored(tokens: UInt32[np.ndarray, " T"], policy: Policy) -> Bool[np.ndarray, " T"]:
     found = np.zeros(len(tokens), dtype=np.bool_)
-    for first, end in policy.ignored_tokens:
+    for first, end in policy.ignored_ranges:
         found |= (tokens >= first) & (tokens < end)
     return found
 
@@ -94,23 +95,25 @@ def _ignored(tokens: UInt32[np.ndarray, " T"], policy: Policy) -> Bool[np.ndarra
 def _hash(
     seen: _Seen,
     spec: NgramSpec,
-    schemes: list[Scheme],
+    schemes: Sequence[Scheme],
     start: int,
     out: Int64[np.ndarray, "C E"],
 ) -> None:
     """Rows of ``len(out)`` positions from ``start`` on, by the hash alone."""
-    from ngscale.kernels.windows import fill_windows
+    from ngscale.kernels.windows import fill_windows, interleave
 
     fill = np.uint32(spec.policy.decided_fill)
     windows = np.empty((spec.max_order, len(out)), dtype=np.uint32)
     fill_windows(seen.hashed, seen.starts, start, fill, windows)
+    rows = np.empty((spec.num_tables, len(out)), dtype=np.uint32)
     for i, (scheme, order) in enumerate(zip(schemes, spec.table_orders, strict=True)):
-        out[:, i] = scheme.rows(windows[:order], spec.table_rows[i])
+        rows[i] = scheme.rows(windows[:order], spec.table_rows[i])
     if seen.ignored is not None:
         skips = np.empty((spec.max_order, len(out)), dtype=np.uint32)
         fill_windows(seen.ignored, seen.starts, start, np.uint32(0), skips)
         for i, order in enumerate(spec.table_orders):
-            out[skips[:order].any(axis=0), i] = spec.table_rows[i] - 1
+            rows[i, skips[:order].any(axis=0)] = spec.table_rows[i] - 1
+    interleave(rows, out)
 
 
 def _settle(

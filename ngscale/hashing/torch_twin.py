@@ -1,70 +1,254 @@
-"""The torch twin of the LongCat polynomial: any device, no host sync, no loop over tokens."""
+"""The torch twin of ``definition.py``: any device, no host sync, no loop over tokens.
 
-from typing import NamedTuple
+Letters: B sequences, T tokens, E tables, N the longest order. Every operation is elementwise, on
+[B, T] or for all tables at once; the only Python loop is over the N places of the look-back. So a
+compiler makes one pass of it, and the operations are the same ones whatever the tokens are. The
+reach of a look-back of N-1 places needs no scan: it goes on while nothing has closed.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Self
 
 import torch
-from jaxtyping import Int64
-from torch import Tensor
+from jaxtyping import Bool, Int64
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
-from ngscale.spec import NgramSpec
+from ngscale.hashing.registry import gram_scheme
+from ngscale.hashing.stream import NO_ROW
+from ngscale.spec import NgramSpec, XorHash
 
+_OUT_OF_REACH = -1
+_IGNORED = -2
+"""Any ignored id, where the policy sends the n-grams that hold one to the last row."""
 
-class HashConstants(NamedTuple):
-    """What the hash needs on the device of the tokens; build it once per device."""
-
-    powers: Int64[Tensor, "N E"]
-    """``V**s mod rows_i``; 0 where table i's order does not reach s tokens back."""
-    rows: Int64[Tensor, " E"]
-    """Rows of each table, which is also its modulus."""
-
-
-def hash_constants(spec: NgramSpec, device: torch.device | None = None) -> HashConstants:
-    """The constants of ``spec``, on ``device``."""
-    powers = [
-        [
-            pow(spec.vocab_size, s, rows) if s < order else 0
-            for rows, order in zip(spec.table_rows, spec.table_orders, strict=True)
-        ]
-        for s in range(spec.max_order)
-    ]
-    return HashConstants(
-        powers=torch.tensor(powers, dtype=torch.int64, device=device),
-        rows=torch.tensor(spec.table_rows, dtype=torch.int64, device=device),
-    )
+_BITS_OF_2_52 = 0x433 << 52
+"""Of the float 2**52: sign 0, exponent 52 + 1023, mantissa 0."""
 
 
-def ngram_row_ids(
-    tokens: Int64[Tensor, "B T"],
-    spec: NgramSpec,
-    *,
-    past: Int64[Tensor, "B P"] | None = None,
-    constants: HashConstants | None = None,
-) -> Int64[Tensor, "B T E"]:
-    """Row in every table of the n-gram ending at each position; ids are below ``hash_base``.
+class StreamState(NamedTuple):
+    """What the next position of every sequence sees of those before it: N-1 ids.
 
-    The same function as ``longcat.row_ids_exact``, in int64: a single product
-    ``c_s * (V**s mod rows)`` stays below 2**63 (``spec.check_rows`` bounds two of them by 2**64)
-    and is reduced before it is added, so nothing overflows.
-
-    ``past`` holds the ids just before ``tokens`` (N-1 of them are enough): decoding with it
-    gives the rows of the whole sequence. ``constants`` spares their copy to the device.
+    The last N-1 raw ids would not do: they do not tell whether the oldest of them began its
+    sequence, and a policy may have replaced it then.
     """
-    powers, rows = hash_constants(spec, tokens.device) if constants is None else constants
-    num_past = 0 if past is None else past.shape[1]
-    context = tokens if past is None else torch.cat([past, tokens], dim=1)  # (B, P+T)
-    ids = (context.unsqueeze(-1) * powers[0]) % rows  # (B, P+T, E)
-    in_segment = torch.ones_like(context, dtype=torch.bool)
-    for s in range(1, spec.max_order):  # N-1 steps, whatever the length
-        back = _shift(context, s)
-        # A boundary closes its own segment: it is out of reach for all that follows.
-        for boundary in spec.policy.boundary_tokens:
-            in_segment = in_segment & (back != boundary)
-        back = back.masked_fill(~in_segment, 0)
-        ids = ids + (back.unsqueeze(-1) * powers[s]) % rows
-    return (ids % rows)[:, num_past:]
+
+    ids: Int64[Tensor, "B P"]
+    """c_(N-1) .. c_1, negative where the look-back has stopped."""
+    segment: Int64[Tensor, "B 1"] | None
+    """Document of the last position, where documents are numbered."""
 
 
-def _shift(ids: Int64[Tensor, "B T"], steps: int) -> Int64[Tensor, "B T"]:
-    """``ids`` moved ``steps`` to the right; 0, the missing context, comes in on the left."""
-    padded = torch.nn.functional.pad(ids, (steps, 0))
-    return padded[:, : ids.shape[1]]
+class _Seen(NamedTuple):
+    """N-1 places before the tokens and the tokens: [B, N-1+T]."""
+
+    ids: Tensor
+    """As the hash takes them."""
+    open: Tensor
+    """0 where the look-back of what follows stops, without seeing that id itself; else 1."""
+    looks: Tensor | None
+    """0 for tokens that see no others; else 1."""
+
+
+class NgramHash(nn.Module):
+    """Token ids [B, T] -> row in every table [B, T, E], ``NO_ROW`` where nothing is looked up.
+
+    The constants are made once for a device, buffers outside the state dict. ``forward`` and
+    ``advance`` of a sequence in parts give the rows of the whole, however it is cut.
+
+    Raises:
+        SpecError: the spec leaves the fill undecided.
+    """
+
+    weights: Tensor
+    """The factor of each place in each table, 0 beyond its order: [N, E]."""
+    rows: Tensor
+    """[E], like the orders."""
+    orders: Tensor
+
+    def __init__(self, spec: NgramSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.fill = spec.policy.decided_fill
+        self._weights = [
+            gram_scheme(spec.hash, i).weights(order, rows) + [0] * (spec.max_order - order)
+            for i, (order, rows) in enumerate(zip(spec.table_orders, spec.table_rows, strict=True))
+        ]
+        largest_id = max(spec.vocab_size - 1, spec.table_rows[0])  # a reserved row may be an id
+        largest_sum = largest_id * max(map(sum, self._weights))
+        exact = not isinstance(spec.hash, XorHash) and spec.hash.arithmetic == "exact"
+        self.reduce_products = exact and largest_sum >= 2**63
+        self.in_floats = exact and largest_sum + max(spec.table_rows) <= 2**53
+        self._make_constants(None)
+
+    def _make_constants(self, device: torch.device | None) -> None:
+        # Integers below 2**53 in float64 are the quickest; MPS has none.
+        floats = self.in_floats and (device is None or device.type != "mps")
+        self.dtype = torch.float64 if floats else torch.int64
+        weights = torch.tensor(self._weights, dtype=self.dtype, device=device).T.contiguous()
+        rows = torch.tensor(self.spec.table_rows, dtype=self.dtype, device=device)
+        orders = torch.tensor(self.spec.table_orders, device=device)
+        self.register_buffer("weights", weights, persistent=False)
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("orders", orders, persistent=False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """A move makes the constants anew: a cast would spoil them, ``to_empty`` lose them."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._make_constants(self.rows.device)
+        return self
+
+    def forward(
+        self,
+        tokens: Int64[Tensor, "B T"],
+        *,
+        segments: Int64[Tensor, "B T"] | None = None,
+        dead: Bool[Tensor, "B T"] | None = None,
+        state: StreamState | None = None,
+    ) -> Int64[Tensor, "B T E"]:
+        """The rows of ``definition.row_ids_exact``; without a ``state`` the sequences start here.
+
+        ``segments`` numbers the documents of a packed sequence, negative for padding; ``dead``
+        marks positions without text.
+        """
+        seen = self._see(tokens, segments, dead, state)
+        window = [seen.ids[:, self.spec.max_order - 1 :]]
+        window += self._look_back(seen, 0, tokens.shape[1], seen.looks, self.fill)
+        return self._settle(tokens, window, self._residues(window), starts=state is None)
+
+    def advance(
+        self,
+        tokens: Int64[Tensor, "B T"],
+        *,
+        segments: Int64[Tensor, "B T"] | None = None,
+        dead: Bool[Tensor, "B T"] | None = None,
+        state: StreamState | None = None,
+    ) -> StreamState:
+        """The state behind ``tokens``, of which there is at least one; arguments as above."""
+        seen = self._see(tokens, segments, dead, state)
+        newest_first = [*self._look_back(seen, tokens.shape[1], 1, None, _OUT_OF_REACH)]
+        segment = None if segments is None else segments[:, -1:]
+        return StreamState(torch.cat(newest_first[::-1], dim=1).long(), segment)
+
+    def _see(
+        self,
+        tokens: Int64[Tensor, "B T"],
+        segments: Int64[Tensor, "B T"] | None,
+        dead: Bool[Tensor, "B T"] | None,
+        state: StreamState | None,
+    ) -> _Seen:
+        """What the policy lets later positions see, behind what the state lets them see."""
+        policy = self.spec.policy
+        ids, closed, alone = tokens, self._is_boundary(tokens), None
+        if policy.ignored_rule in ("zero", "zero_close"):
+            ids = ids.masked_fill(self._is_ignored(tokens), 0)
+        if policy.ignored_rule in ("zero_close", "exclude"):
+            closed = closed | self._is_ignored(tokens)
+        if policy.start == "reserved_row" and state is None:
+            ids = ids.clone()
+            ids[:, :1] = self.spec.table_rows[0]
+        if policy.zero_id == "closes":
+            alone = ids == 0
+        if policy.dead_tokens == "block" and dead is not None:
+            ids = ids.masked_fill(dead, self.fill)
+            alone = dead if alone is None else alone | dead
+        if alone is not None:
+            closed = closed | alone
+        if policy.ignored_rule == "last_row":
+            ids = ids.masked_fill(self._is_ignored(tokens), _IGNORED)
+        if segments is not None:
+            changes = pad(segments[:, 1:] != segments[:, :-1], (0, 1))
+            closed = closed | changes | (segments < 0)
+        if state is None:
+            past = tokens.new_full((len(tokens), self.spec.max_order - 1), _OUT_OF_REACH)
+        else:
+            past = state.ids
+        reaches = past != _OUT_OF_REACH
+        if state is not None and segments is not None:
+            assert state.segment is not None
+            reaches = reaches & (state.segment == segments[:, :1])
+        return _Seen(
+            ids=torch.cat([past.to(self.dtype), ids.to(self.dtype)], dim=1),
+            open=torch.cat([reaches.to(self.dtype), (~closed).to(self.dtype)], dim=1),
+            looks=None if alone is None else (~alone).to(self.dtype),
+        )
+
+    def _look_back(
+        self, seen: _Seen, first: int, number: int, looks: Tensor | None, instead: int
+    ) -> Iterator[Tensor]:
+        """c_1 .. c_(N-1) of ``number`` positions from token ``first`` on."""
+        above, reach = seen.ids - instead, looks
+        for s in range(1, self.spec.max_order):
+            at = self.spec.max_order - 1 + first - s
+            is_open = seen.open[:, at : at + number]
+            reach = is_open if reach is None else reach * is_open
+            yield above[:, at : at + number] * reach + instead
+
+    def _residues(self, window: list[Tensor]) -> Int64[Tensor, "B T E"]:
+        """The hash of every n-gram, modulo the rows."""
+        if torch.compiler.is_compiling():
+            # Tables last: one vectorised pass. Stacked, the look-back is computed once, not for
+            # each table.
+            axis, weights, rows = -1, self.weights, self.rows
+            window = list(torch.stack(window))
+        else:
+            # Tables first: eager kernels are quick in long inner loops only.
+            axis, weights, rows = 0, self.weights[:, :, None, None], self.rows[:, None, None]
+        total = window[0].unsqueeze(axis) * weights[0]
+        for ids, of_place in zip(window[1:], weights[1:], strict=True):
+            if isinstance(self.spec.hash, XorHash):
+                total = total ^ ids.unsqueeze(axis) * of_place
+            elif self.reduce_products:
+                total = total % rows + ids.unsqueeze(axis) * of_place % rows
+            else:
+                total.addcmul_(ids.unsqueeze(axis), of_place)
+        if self.dtype == torch.float64:
+            # Exact: all terms and sums are integers up to 2**53. If k is the integer above the
+            # quotient x/M, then x/M <= k - 1/M, further from k than half of the spacing of floats
+            # there, k/2**53, since k M < x + M <= 2**53: rounding cannot carry the quotient to k.
+            quotient = (total / rows).floor_()
+            rest = total.addcmul_(quotient, rows, value=-1)
+            # The mantissa of 2**52 + rest is rest; to(int64) is slow on AVX2 and another 8 bytes.
+            ids = rest.add_(2.0**52).view(torch.int64).sub_(_BITS_OF_2_52)
+        else:
+            if self.spec.hash.arithmetic == "uint32":
+                total = total & 2**32 - 1
+            elif self.spec.hash.arithmetic == "int32":
+                total = ((total & 2**32 - 1) ^ 2**31) - 2**31
+            ids = total % rows
+        return ids.movedim(axis, -1)
+
+    def _settle(
+        self,
+        tokens: Int64[Tensor, "B T"],
+        window: list[Int64[Tensor, "B T"]],
+        ids: Int64[Tensor, "B T E"],
+        *,
+        starts: bool,
+    ) -> Int64[Tensor, "B T E"]:
+        """Positions whose rows the policy fixes, whatever the hash says."""
+        policy = self.spec.policy
+        if policy.ignored_rule == "last_row":
+            nearest = torch.full_like(tokens, self.spec.max_order)
+            for s, place in reversed([*enumerate(window)]):
+                nearest = nearest.masked_fill(place == _IGNORED, s)
+            ids = torch.where(nearest.unsqueeze(-1) < self.orders, self.rows.long() - 1, ids)
+        if policy.at_boundary == "row_zero":
+            ids = ids.masked_fill(self._is_boundary(tokens).unsqueeze(-1), 0)
+        if policy.start != "fill" and starts:
+            ids[:, :1] = 0 if policy.start == "row_zero" else self.spec.table_rows[0]
+        if policy.ignored_rule == "exclude":
+            ids = ids.masked_fill(self._is_ignored(tokens).unsqueeze(-1), NO_ROW)
+        return ids
+
+    def _is_boundary(self, tokens: Int64[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
+        found = torch.zeros_like(tokens, dtype=torch.bool)
+        for token in self.spec.policy.boundary_tokens:
+            found = found | (tokens == token)
+        return found
+
+    def _is_ignored(self, tokens: Int64[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
+        found = torch.zeros_like(tokens, dtype=torch.bool)
+        for first, end in self.spec.policy.ignored_ranges:
+            found = found | ((tokens >= first) & (tokens < end))
+        return found

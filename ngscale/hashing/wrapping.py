@@ -39,9 +39,7 @@ class WrappingPolynomial:
         from ngscale.kernels import mixing
 
         order, num_grams = grams.shape
-        powers = [self._wrap(self.base**s) for s in range(order)]
-        if self.oldest_first:
-            powers.reverse()
+        powers = self.weights(order, table_rows)
         out = np.empty(num_grams, dtype=np.uint32)
         if self.width == "uint32":
             weights = np.array(powers, dtype=np.uint32)
@@ -50,6 +48,11 @@ class WrappingPolynomial:
             weights = np.array(powers, dtype=np.int64)
             mixing.int64_polynomial_rows(grams, weights, np.int64(table_rows), out)
         return out
+
+    def weights(self, order: int, table_rows: int) -> list[int]:
+        """The factor of each place, newest first, wrapped."""
+        powers = [self._wrap(self.base**s) for s in range(order)]
+        return powers[::-1] if self.oldest_first else powers
 
     def _wrap(self, value: int) -> int:
         if self.width == "uint32":

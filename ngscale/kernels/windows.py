@@ -16,3 +16,15 @@ def fill_windows(ids, starts, first, fill, out):
         reach = p - starts[p]
         for s in range(max_order):
             out[s, i] = ids[p - s] if s <= reach else fill
+
+
+@njit(cache=True, nogil=True)
+def interleave(columns, out):
+    """Rows of all tables side by side, written in the order they lie in memory.
+
+    columns: uint32 [E, any >= C]; out: int64 [C, E].
+    """
+    num_positions, num_tables = out.shape
+    for i in range(num_positions):
+        for table in range(num_tables):
+            out[i, table] = columns[table, i]

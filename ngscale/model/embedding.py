@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from ngscale.hashing.torch_twin import HashConstants, hash_constants, ngram_row_ids
+from ngscale.errors import SpecError
+from ngscale.hashing.torch_twin import NgramHash, StreamState
 from ngscale.model.initialise import fill_normal
 from ngscale.spec import NgramSpec
 
@@ -32,6 +33,8 @@ class NgramEmbedding(nn.Module):
     - ``projection.weight`` [D, E*d]: the E projections P_i [D, d], side by side
     - ``amplifier.weight`` [D], only with LayerNorm
 
+    ``row_ids`` turns ids into rows (no parameters); its ``advance`` gives the state for decoding.
+
     One table and one projection instead of E of each: one gather and one matrix product per
     forward, whatever E is. ``table(i)`` and ``table_projection(i)`` give them one by one.
 
@@ -41,10 +44,14 @@ class NgramEmbedding(nn.Module):
     was never trained adds nothing. P_i has std ``1/sqrt(d)``. Random rows of equal variance match
     the norm too, but make 4/5 of the input noise that only unlearns row by row: in a trial of 123k
     tokens (train-small's default design, one seed) they ended at 5.88 nats, zeros at 5.45.
+
+    Raises:
+        SpecError: the spec asks for what is not implemented here.
     """
 
     def __init__(self, vocab_size: int, hidden_size: int, spec: NgramSpec) -> None:
         super().__init__()
+        _check(spec, hidden_size)
         self.spec = spec
         self.table_width = hidden_size // spec.num_tables
         joint_width = spec.num_tables * self.table_width
@@ -57,13 +64,9 @@ class NgramEmbedding(nn.Module):
         self.scale = 1 / (1 + spec.num_tables)
         if spec.amplification == "sqrt_d":
             self.scale *= math.sqrt(hidden_size)
-        constants = hash_constants(spec)
+        self.row_ids = NgramHash(spec)
         starts = [0, *itertools.accumulate(spec.table_rows[:-1])]
-        self.hash_powers: Tensor
-        self.hash_rows: Tensor
         self.table_starts: Tensor
-        self.register_buffer("hash_powers", constants.powers, persistent=False)
-        self.register_buffer("hash_rows", constants.rows, persistent=False)
         self.register_buffer("table_starts", torch.tensor(starts), persistent=False)
 
     def initialise(self, seed: int) -> None:
@@ -92,12 +95,33 @@ class NgramEmbedding(nn.Module):
         return self.projection.weight[:, i * self.table_width : (i + 1) * self.table_width]
 
     def forward(
-        self, tokens: Int64[Tensor, "B T"], past: Int64[Tensor, "B P"] | None = None
+        self, tokens: Int64[Tensor, "B T"], state: StreamState | None = None
     ) -> Float[Tensor, "B T D"]:
-        """Embed ``tokens``; ``past`` holds the ids just before them (see ``ngram_row_ids``)."""
-        constants = HashConstants(self.hash_powers, self.hash_rows)
-        ids = ngram_row_ids(tokens, self.spec, past=past, constants=constants)  # (B, T, E)
+        """Embed ``tokens``; without a ``state`` the sequences start here."""
+        ids = self.row_ids(tokens, state=state)  # (B, T, E)
         rows = self.tables(ids + self.table_starts)  # (B, T, E, d)
         fused = self.word_embeddings(tokens) + self.projection(rows.flatten(-2))  # (B, T, D)
         amplified: Tensor = self.amplifier(self.scale * fused)
         return amplified
+
+
+def _check(spec: NgramSpec, hidden_size: int) -> None:
+    """Refuse what would otherwise be trained as something else."""
+    width = hidden_size // spec.num_tables
+    policy = spec.policy
+    implemented: list[tuple[str, object, tuple[object, ...]]] = [
+        ("fusion", spec.fusion, ("average",)),
+        ("word_scale", spec.word_scale, ("mean",)),
+        ("layers", spec.layers, ((),)),
+        ("row_width", spec.row_width, (None, width)),
+        ("reserved_rows", spec.reserved_rows, (0,)),
+        ("row_multiple", spec.row_multiple, (1,)),
+        ("compressed_vocab", spec.compressed_vocab, (None,)),
+        ("row_zero", policy.row_zero, ("row",)),
+        ("ignored_rule", policy.ignored_rule, ("ordinary", "last_row")),
+        ("dead_tokens", policy.dead_tokens, ("ordinary",)),
+    ]
+    for field, value, known in implemented:
+        if value not in known:
+            only = " or ".join(map(str, known))
+            raise SpecError(f"{field} {value} cannot be trained yet; only {only} can")

@@ -6,7 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ngscale.collisions.metrics import measure
-from ngscale.collisions.occupancy import occupied_rows, sharing
+from ngscale.collisions.occupancy import Sharing, occupied_rows, sharing
 from ngscale.errors import SpecError
 from ngscale.hashing.longcat import Polynomial
 from ngscale.ngrams import NgramTable
@@ -36,12 +36,18 @@ def plain(table: NgramTable, base: int, sizes: list[int]) -> list[tuple[int, int
     ]
 
 
+def filled(found: Sharing) -> tuple[np.ndarray, ...]:
+    assert found.colliding is not None
+    assert found.colliding_tokens is not None
+    return found.occupied, found.colliding, found.colliding_tokens
+
+
 def check(table: NgramTable, base: int, sizes: list[int]) -> None:
     expected = plain(table, base, sizes)
     for intrinsic in (True, False):
         for threads in (1, 3):
             found = sharing(table, base, sizes, threads=threads, intrinsic=intrinsic)
-            assert list(zip(*map(np.ndarray.tolist, found), strict=True)) == expected
+            assert list(zip(*map(np.ndarray.tolist, filled(found)), strict=True)) == expected
             occupied = occupied_rows(table, base, sizes, threads=threads, intrinsic=intrinsic)
             assert occupied.tolist() == [held for held, _, _ in expected]
             assert occupied.dtype == np.int64
@@ -126,7 +132,7 @@ def test_full_tables_agree_with_the_pooled_metrics(rows: int) -> None:
     table = NgramTable(order=2, tokens=tokens, counts=counts)
     sizes = list(range(rows, rows + 9))
     found = sharing(table, 4_096, sizes)
-    for size, occupied, colliding, weight in zip(sizes, *found, strict=True):
+    for size, occupied, colliding, weight in zip(sizes, *filled(found), strict=True):
         measured = measure(table, Polynomial(base=4_096), size)
         assert (measured.occupied, measured.colliding) == (occupied, colliding)
         assert measured.token_weighted == weight / table.occurrences

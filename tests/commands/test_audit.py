@@ -1,6 +1,8 @@
 """``ngscale audit`` on the command line: exit codes, JSON, gates."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,14 @@ def test_out_writes_the_report(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["inputs"]["tensor_parallel"] == 8
     assert (tmp_path / "data" / "tables.csv").is_file()
+
+
+def test_an_audit_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from ngscale.cli import app; from typer.testing import CliRunner; "
+        "assert CliRunner().invoke(app, ['audit', '--all']).exit_code == 0; "
+        "heavy = ('numba', 'torch', 'scipy', 'datasets', 'matplotlib', 'transformers'); "
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -309,6 +309,74 @@ def test_an_exhaustive_sweep_is_surveyed_and_keeps_every_size(tmp_path: Path) ->
         assert alone["token_weighted"] == listed["token_weighted"]
 
 
+@pytest.fixture
+def ids(tmp_path: Path) -> list[str]:
+    path = tmp_path / "ids.bin"
+    (np.random.default_rng(0).random(60_000) ** 2 * 2_000).astype("<u2").tofile(path)
+    return ["--corpus", str(path), "--vocab-size", "2000", "--orders", "2"]
+
+
+def test_exhaustive_says_how_long_and_lists_all_of_sharing(
+    ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NGSCALE_CACHE", str(tmp_path / "cache"))
+    result = invoke(*ids, "--exhaustive", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "6,001 sizes of " in result.stderr
+    assert "of processor time" in result.stderr
+    document = json.loads(result.stdout)
+    assert document["inputs"]["metrics"] == "occupied"
+    assert "adaptive" not in document
+    step = json.loads(invoke(*ids, "--step", "1", "--json").stdout)
+    assert step["inputs"]["metrics"] == "sharing"
+    for key in ("results", "survey", "peaks"):
+        assert document[key] == step[key]
+    assert all(result["colliding"] for result in document["results"])
+
+
+def test_adaptive_counts_what_is_asked_for_and_tells_its_error(
+    ids: list[str], tmp_path: Path
+) -> None:
+    import pyarrow.parquet
+
+    argv = [*ids, "--adaptive", "--sizes", "61234,99999"]
+    result = invoke(*argv, "--json", "--out", str(tmp_path / "out"))
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    (told,) = document["adaptive"]
+    assert told["num_exact"] + told["num_predicted"] == 6_002
+    assert 0 < told["calibration"]["error_rms"] < 0.05
+    assert {61_234, 99_999} <= {r["table_rows"] for r in document["results"]}
+    assert all(r["colliding"] for r in document["results"])
+    data = pyarrow.parquet.read_table(tmp_path / "out" / "data" / "every_size.parquet").to_pydict()
+    assert sum(data["exact"]) == told["num_exact"]
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert f"{told['num_predicted']:,} are predicted" in page.splitlines()[0]
+    assert f"of which {told['num_exact']:,} measured exactly" in page
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["--exhaustive", "--adaptive"], "contradict"),
+        (["--exhaustive", "--sizes", "5000"], "is for a range"),
+        (["--adaptive", "--table-rows", "5000"], "is for a range"),
+        (["--exhaustive", "--step", "2"], "--step 2 not"),
+        (["--adaptive", "--metrics", "all"], "leave out --metrics all"),
+        (["--adaptive", "--scheme", "crc32"], "--scheme longcat"),
+        (["--adaptive", "--hit-rate", "30"], "--hit-rate"),
+        (["--exhaustive", "--recommend"], "--recommend"),
+        (["--exhaustive", "--ratio", "30:400"], "larger --step"),
+    ],
+)
+def test_sweeps_of_every_size_that_cannot_be(ids: list[str], argv: list[str], named: str) -> None:
+    if "30:400" in argv:
+        ids = [*ids[:3], "65000", *ids[4:]]
+    refused = invoke(*ids, *argv)
+    assert refused.exit_code == 2
+    assert named in refused.stderr
+
+
 def test_the_papers_statements_and_the_nearest_primes_come_first() -> None:
     document = json.loads(invoke("--orders", "2:3", "--json").stdout)
     found = document["figure_3b"]
@@ -337,3 +405,77 @@ def test_a_target_that_hashes_other_ids_is_refused(text: str, target: str, named
     assert result.exit_code == 2
     assert named in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def write_documents(path: Path, number: int) -> str:
+    """Documents of 80 words from a long-tailed law, a .jsonl."""
+    rng = np.random.default_rng(0)
+    with path.open("w") as file:
+        for _ in range(number):
+            words = np.minimum(rng.zipf(1.3, 80), 5_000)
+            file.write(json.dumps({"text": " ".join(f"w{word}" for word in words)}) + "\n")
+    return str(path)
+
+
+def test_at_tokens_predicts_every_table_and_keeps_what_was_measured(tmp_path: Path) -> None:
+    corpus = write_documents(tmp_path / "docs.jsonl", 200)
+    argv = ["--corpus", corpus, "--tokenizer", "bpe-4096", "--orders", "2:3", "--json"]
+    argv += ["--sizes", "20001,50001"]
+    plain = json.loads(invoke(*argv).stdout)
+    assert "at_tokens" not in plain
+    num_tokens = plain["inputs"]["corpus"]["num_tokens"]
+    out = tmp_path / "out"
+    document = json.loads(
+        invoke(*argv, "--at-tokens", str(10 * num_tokens), "--out", str(out)).stdout
+    )
+    assert document["results"] == plain["results"]
+    block = document["at_tokens"]
+    assert (block["kind"], block["factor"]) == ("bands", 10.0)
+    assert [(one["order"], one["table_rows"]) for one in block["tables"]] == [
+        (order, rows) for order in (2, 3) for rows in (20001, 50001)
+    ]
+    for one, now in zip(block["tables"], plain["results"], strict=True):
+        for key in ("distinct", "load", "occupied", "sharing", "purity"):
+            assert one[key]["low"] < one[key]["value"] < one[key]["high"]
+        assert one["distinct"]["value"] > now["distinct"]
+        assert one["purity"]["value"] < now["expected"]["purity"]
+        assert one["excess_at_sample"] == now["excess"]
+    assert "10 times the corpus" in document["answer"]
+    assert "## At " in (out / "README.md").read_text()
+    assert len((out / "data" / "at_tokens.csv").read_text().splitlines()) == 5
+    same = json.loads(invoke(*argv, "--at-tokens", str(num_tokens)).stdout)["at_tokens"]
+    for one, now in zip(same["tables"], plain["results"], strict=True):
+        assert one["distinct"]["value"] == now["distinct"]
+        assert one["purity"]["value"] == pytest.approx(now["expected"]["purity"], rel=1e-10)
+
+
+def test_at_tokens_beyond_its_factor_gives_bounds_and_no_prediction(tmp_path: Path) -> None:
+    corpus = write_documents(tmp_path / "docs.jsonl", 200)
+    argv = ["--corpus", corpus, "--tokenizer", "bpe-4096", "--orders", "2", "--sizes", "20001"]
+    document = json.loads(invoke(*argv, "--at-tokens", "10B", "--json").stdout)
+    block = document["at_tokens"]
+    assert (block["num_tokens"], block["kind"]) == (10**10, "bounds")
+    (table,) = block["tables"]
+    assert table["purity"] is None
+    assert table["load"]["value"] is None
+    assert "nothing is predicted" in document["answer"]
+    assert "bounds" in invoke(*argv, "--at-tokens", "10B").stdout
+
+
+def test_at_tokens_is_refused_where_documents_cannot_be_drawn_again(
+    text: str, tmp_path: Path
+) -> None:
+    argv = ["--tokenizer", "bpe-4096", "--orders", "2", "--sizes", "20001"]
+    few = invoke("--corpus", text, *argv, "--at-tokens", "1M")
+    assert few.exit_code == 9
+    assert "128 documents or more" in few.stderr
+    corpus = ["--corpus", write_documents(tmp_path / "docs.jsonl", 200)]
+    less = invoke(*corpus, *argv, "--at-tokens", "100")
+    assert less.exit_code == 2
+    assert "already" in less.stderr
+    for bad in (["many"], ["-5"], ["0"], ["1M", "--rule", "per-sequence"], ["1M", "--recommend"]):
+        assert invoke(*corpus, *argv, "--at-tokens", *bad).exit_code == 2
+    assert invoke(*corpus, *argv, "--save-ngrams", str(tmp_path)).exit_code == 0
+    saved = invoke(str(tmp_path / "2-grams.parquet"), "--sizes", "20001", "--at-tokens", "1M")
+    assert saved.exit_code == 2
+    assert "give the --corpus" in saved.stderr

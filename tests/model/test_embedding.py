@@ -1,14 +1,18 @@
 """NgramEmbedding against the formula, written out table by table."""
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from ngscale.hashing.torch_twin import ngram_row_ids
+from ngscale.errors import SpecError
+from ngscale.hashing.torch_twin import NgramHash
 from ngscale.model.decoder import Decoder
 from ngscale.model.embedding import NgramEmbedding
+from ngscale.policy import Policy
 from ngscale.spec import Amplification
 from tests.model.small import DESIGN, MODEL, PLAIN, SPEC, amplified
 
@@ -30,7 +34,7 @@ def test_the_output_is_the_average_of_word_and_projected_rows(amplification: Amp
     assert spec is not None
     embedding = trained_like(NgramEmbedding(64, 32, spec))
     tokens = some_tokens()
-    ids = ngram_row_ids(tokens, spec)
+    ids = NgramHash(spec)(tokens)
     total = embedding.word_embeddings(tokens)
     for i in range(4):
         total = total + embedding.table(i)[ids[..., i]] @ embedding.table_projection(i).T
@@ -78,8 +82,47 @@ def test_every_table_learns_from_the_first_gradient() -> None:
 def test_decoding_token_by_token_equals_one_pass() -> None:
     embedding = trained_like(NgramEmbedding(MODEL.vocab_size, MODEL.hidden_size, SPEC))
     tokens = some_tokens()
-    steps = [
-        embedding(tokens[:, t : t + 1], past=tokens[:, max(0, t - 2) : t])
-        for t in range(tokens.shape[1])
-    ]
+    state, steps = None, []
+    for t in range(tokens.shape[1]):
+        token = tokens[:, t : t + 1]
+        steps.append(embedding(token, state=state))
+        state = embedding.row_ids.advance(token, state=state)
     torch.testing.assert_close(torch.cat(steps, dim=1), embedding(tokens))
+
+
+def test_a_cast_of_the_model_reads_the_same_rows() -> None:
+    """Row ids are exact in every dtype of the parameters."""
+    embedding = trained_like(NgramEmbedding(64, 32, SPEC))
+    ids = embedding.row_ids(some_tokens())
+    assert torch.equal(embedding.to(torch.bfloat16).row_ids(some_tokens()), ids)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fusion": "concat"}, "fusion concat"),
+        ({"word_scale": "sum_only"}, "word_scale sum_only"),
+        ({"layers": (1, 14)}, r"layers \(1, 14\)"),
+        ({"row_width": 3}, "row_width 3"),
+        ({"row_multiple": 128}, "row_multiple 128"),
+        ({"compressed_vocab": 50}, "compressed_vocab 50"),
+        ({"policy": Policy(row_zero="zero_vector")}, "row_zero zero_vector"),
+        (
+            {"policy": Policy(ignored_tokens=((1, 2),), ignored_rule="exclude")},
+            "ignored_rule exclude",
+        ),
+        ({"policy": Policy(dead_tokens="block")}, "dead_tokens block"),
+        (
+            {
+                "table_orders": (2,),
+                "table_rows": (157,),
+                "reserved_rows": 1,
+                "policy": Policy(start="reserved_row", documents="none"),
+            },
+            "reserved_rows 1",
+        ),
+    ],
+)
+def test_what_is_not_implemented_is_refused_by_field(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        NgramEmbedding(64, 32, replace(SPEC, **changes))
