@@ -25,6 +25,8 @@ from tests.specs import Case, cases
 GOLDEN = read_vectors(Path(__file__).parent.parent / "golden" / "vectors.json")
 QWEN = (23703573157769, 20109073645365, 8052911324071)
 """Multipliers of Qwen3.8-Flash-Next's checkpoint (I64 buffer ``layer_multipliers``)."""
+INDUCTOR_WARNS = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning:torch")
+"""Of its own use of a deprecated function, when it is first imported."""
 
 
 class Inputs:
@@ -285,6 +287,7 @@ def test_no_graph_break_at_any_length(spec: NgramSpec) -> None:
 
 
 @pytest.mark.slow
+@INDUCTOR_WARNS
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 @pytest.mark.parametrize("spec", [*arithmetics(), *map(small_spec, policies())], ids=range(14))
 def test_inductor_computes_the_same_rows(spec: NgramSpec) -> None:
@@ -343,6 +346,7 @@ def test_an_undecided_fill_is_refused() -> None:
 
 
 @pytest.mark.gpu
+@INDUCTOR_WARNS
 @pytest.mark.parametrize("spec", [*arithmetics(), *map(small_spec, policies())], ids=range(14))
 def test_the_same_rows_on_cuda_without_a_host_sync(spec: NgramSpec) -> None:
     tokens = ids_of(spec, 500)
