@@ -7,10 +7,12 @@ row: with q*M = p*V + delta, bigrams (a, b) and (a + p, b + delta) share one (do
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int64
+
+if TYPE_CHECKING:  # 0.05 s of an audit that takes half a second
+    from jaxtyping import Float64, Int64
 
 MAX_DENOMINATOR = 6
 """Beyond q = 6 the measured peaks are within a few percent of the background."""
@@ -53,12 +55,12 @@ def nearest_fraction(rows: int, base: int) -> Neighbour:
 class Neighbours(NamedTuple):
     """``Neighbour`` of many sizes at once."""
 
-    p: Int64[np.ndarray, " S"]
-    q: Int64[np.ndarray, " S"]
-    distance: Int64[np.ndarray, " S"]
+    p: "Int64[np.ndarray, ' S']"
+    q: "Int64[np.ndarray, ' S']"
+    distance: "Int64[np.ndarray, ' S']"
 
 
-def nearest_fractions(sizes: Int64[np.ndarray, " S"], base: int) -> Neighbours:
+def nearest_fractions(sizes: "Int64[np.ndarray, ' S']", base: int) -> Neighbours:
     """``nearest_fraction`` of every size."""
     best = Neighbours(*(np.zeros(len(sizes), dtype=np.int64) for _ in range(3)))
     best.distance.fill(np.iinfo(np.int64).max)
@@ -127,7 +129,7 @@ def reachable_rows(rows: int, base: int, order: int) -> int:
     return min(contexts, rows // gcd_with_base(rows, base))
 
 
-def lattice_lengths(sizes: Int64[np.ndarray, " S"], base: int) -> Float64[np.ndarray, " S"]:
+def lattice_lengths(sizes: "Int64[np.ndarray, ' S']", base: int) -> "Float64[np.ndarray, ' S']":
     """``lattice_length`` of every size below 2**31, whose squares fit 63 bits."""
     u = np.stack([np.zeros_like(sizes), sizes])
     v = np.stack([np.ones_like(sizes), -(base % sizes)])
