@@ -10,7 +10,7 @@ from scipy.stats import t as student
 
 from ngscale.records import Column, Figure, Panel, Report, RunRecord, Section, Series, Table
 from ngscale.resonance import gcd_with_base
-from reports.robustness import (
+from reports.robustness_plan import (
     CORPORA,
     MULTIPLES,
     OFFSETS,

@@ -10,18 +10,14 @@ from ngscale.collisions.metrics import measure
 from ngscale.ngrams import NgramTable, count_ngrams
 from ngscale.primes import is_prime, next_prime
 from ngscale.tokens import TokenStream
-from reports.robustness import (
+from reports.robustness import IdealImpurity, measure_sizes, plan, rank_file, scheme_of
+from reports.robustness_plan import (
     HASHES,
     MULTIPLES,
     NUM_SAMPLES,
     ORDERS,
     PERMUTED,
-    IdealImpurity,
-    measure_sizes,
     parity_sizes,
-    plan,
-    rank_file,
-    scheme_of,
     size_set,
     sizes_of,
 )
