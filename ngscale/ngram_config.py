@@ -6,16 +6,15 @@ config of ``model_type`` "ngscale_ngram" is that block alone. Standard library o
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from ngscale.config_reader import ConfigReader, read_config
 from ngscale.errors import InputError, SpecError
-from ngscale.multipliers import engram_multipliers, qwen_multipliers
-from ngscale.policy import MODES, Policy, mode_policy
-from ngscale.row_counts import consecutive_primes, engram_rows, longcat_rows, qwen_rows
+from ngscale.families import engram_spec, force_prime, over_encoding_spec, qwen_spec
+from ngscale.policy import MODES, Policy, merge_ranges, mode_policy, parse_ranges
+from ngscale.row_counts import engram_rows, longcat_rows, qwen_rows
 from ngscale.spec import (
     MAX_ORDER,
     MAX_SUBTABLES,
@@ -27,7 +26,6 @@ from ngscale.spec import (
     XorHash,
     check_rows,
     longcat_spec,
-    order_major,
 )
 
 EXTENSION_KEY = "ngscale"
@@ -67,13 +65,17 @@ def read_specs(path: Path) -> tuple[NgramSpec, ...]:
         InputError: the file is no config.json, its family is not known, it has no n-gram tables,
             or it leaves something undecided; names the file, the key and the value.
     """
-    reader = read_config(path)
+    return specs_of(read_config(path))
+
+
+def specs_of(reader: ConfigReader) -> tuple[NgramSpec, ...]:
+    """The same of a config.json that is read already."""
     try:
         specs = _read_family(reader)
     except SpecError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{reader.source}: {error}") from error
     if not specs:
-        raise InputError(f"{path}: this model has no n-gram tables")
+        raise InputError(f"{reader.source}: this model has no n-gram tables")
     return specs
 
 
@@ -205,29 +207,15 @@ def ignored_ranges(reader: ConfigReader) -> tuple[tuple[int, int], ...]:
     """``oe_ignored_token_ids``, a list, as half-open ranges, or TokenSpeed's ``"0:4,36:55"``."""
     key = "special_token_scope"
     if key not in reader.values:
-        return _merge(_listed(reader))
+        ids = reader.wholes("oe_ignored_token_ids", minimum=0, default=())
+        return merge_ranges((token, token + 1) for token in ids)
     scope = reader.values[key]
-    if not isinstance(scope, str) or not re.fullmatch(r"\d+:\d+(,\d+:\d+)*", scope, re.ASCII):
+    ranges = parse_ranges(scope) if isinstance(scope, str) else None
+    if ranges is None:
         raise reader.fail(key, f'must be like "0:4,36:55", got {json.dumps(scope)}')
-    bounds = [part.split(":") for part in scope.split(",")]
-    ranges = tuple((int(first), int(end)) for first, end in bounds)
     if any(first >= end for first, end in ranges):
         raise reader.fail(key, f"has an empty range, got {json.dumps(scope)}")
     return ranges
-
-
-def _listed(reader: ConfigReader) -> tuple[int, ...]:
-    return reader.wholes("oe_ignored_token_ids", minimum=0, default=())
-
-
-def _merge(ids: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    ranges: list[tuple[int, int]] = []
-    for token in sorted(set(ids)):
-        if ranges and ranges[-1][1] == token:
-            ranges[-1] = (ranges[-1][0], token + 1)
-        else:
-            ranges.append((token, token + 1))
-    return tuple(ranges)
 
 
 def read_nanbeige(reader: ConfigReader) -> NgramSpec | None:
@@ -235,7 +223,7 @@ def read_nanbeige(reader: ConfigReader) -> NgramSpec | None:
     spec = read_longcat(reader)
     if spec is None:
         return None
-    force_prime = reader.flag("ngram_mod_force_prime")
+    wants_primes = reader.flag("ngram_mod_force_prime")
     fusion = reader.values.get("ngram_fused_mode", "average")
     if fusion not in ("average", "concat"):
         raise reader.fail("ngram_fused_mode", f'must be "average" or "concat", got {fusion!r}')
@@ -249,20 +237,14 @@ def read_nanbeige(reader: ConfigReader) -> NgramSpec | None:
         word_scale="mean" if fusion == "average" else "none",
         layers=layers,
     )
-    if not force_prime:
+    if not wants_primes:
         return spec
     ratio_key = reader.one_of(_LONGCAT_KEYS["ratio"])
     if ratio_key is None:
         raise reader.fail("ngram_mod_force_prime", "needs ngram_vocab_size_ratio")
     size = reader.number(ratio_key) * spec.vocab_size
     _check_rows(reader, ratio_key, (int(size),))
-    (base,) = consecutive_primes(spec.vocab_size, 1)
-    return dataclasses.replace(
-        spec,
-        hash=PolynomialHash(base=base),
-        table_rows=consecutive_primes(size, spec.num_tables),
-        row_family="consecutive_primes",
-    )
+    return force_prime(spec, size)
 
 
 def read_engram(reader: ConfigReader) -> tuple[NgramSpec, ...]:
@@ -300,30 +282,23 @@ def read_engram(reader: ConfigReader) -> tuple[NgramSpec, ...]:
     if len(set(layers)) < len(layers):
         raise reader.fail(layers_key, f"names a layer twice, got {list(layers)}")
     _check_heads(reader, heads_key, (max_order - 1) * heads * len(layers))
-    orders = order_major(max_order, heads)
     rows = engram_rows(sizes, heads, len(layers))
     _check_rows(reader, "engram_vocab_size", (size for of_layer in rows for size in of_layer))
     if released:
         _check_engram_sums(reader, rows)
     decided = "fill" in extension
-    policy = Policy(
-        fill=block.whole("fill", minimum=0, maximum=compressed - 1) if decided else None,
-        documents="none",
-        dead_tokens="block" if released else "ordinary",
-    )
+    fill = block.whole("fill", minimum=0, maximum=compressed - 1) if decided else None
     return tuple(
-        NgramSpec(
-            hash=XorHash(multipliers=engram_multipliers(seed, layer, compressed, max_order)),
-            vocab_size=compressed,
-            table_orders=orders,
-            table_rows=of_layer,
-            row_family="prime_pool",
-            policy=policy,
+        engram_spec(
+            layer=layer,
+            seed=seed,
             compressed_vocab=compressed,
+            max_order=max_order,
+            heads=heads,
+            table_rows=of_layer,
+            fill=fill,
+            released=released,
             row_width=width,
-            fusion="gated",
-            word_scale="none",
-            layers=(layer,),
         )
         for layer, of_layer in zip(layers, rows, strict=True)
     )
@@ -349,15 +324,15 @@ def read_qwen(reader: ConfigReader) -> tuple[NgramSpec, ...]:
     max_order = reader.whole("ngram_size", minimum=2, maximum=MAX_ORDER, default=3)
     heads = reader.whole("heads_per_ngram", default=8)
     layers = sorted(set(reader.wholes("ple_layer_ids", default=())))
-    _check_heads(reader, "heads_per_ngram", (max_order - 1) * heads * max(1, len(layers)))
-    orders = order_major(max_order, heads)
+    num_tables = (max_order - 1) * heads
+    _check_heads(reader, "heads_per_ngram", num_tables * max(1, len(layers)))
     base = reader.whole("ngram_vocab_size_base", default=20_000_000)
     seed = reader.whole("seed", minimum=0, default=1234)
     width = reader.whole("ple_embed_dim") if reader.values.get("ple_embed_dim") else None
     if width is None:
         width = reader.whole("hidden_size")
-    if width % len(orders):
-        raise reader.fail("ple_embed_dim", f"{width} does not divide by {len(orders)} heads")
+    if width % num_tables:
+        raise reader.fail("ple_embed_dim", f"{width} does not divide by {num_tables} heads")
     depth = reader.whole("num_hidden_layers", default=MAX_TABLE_ROWS)
     if layers and layers[-1] > depth:
         raise reader.fail("ple_layer_ids", f"counts from 1 to {depth}, got {layers[-1]}")
@@ -366,21 +341,22 @@ def read_qwen(reader: ConfigReader) -> tuple[NgramSpec, ...]:
         boundary = reader.wholes("eos_token_id", minimum=0, maximum=vocab_size - 1)[0]
     else:
         boundary = reader.whole("eos_token_id", minimum=0, maximum=vocab_size - 1)
-    rows = [qwen_rows(base, index, len(orders)) for index in range(len(layers))]
+    rows = [qwen_rows(base, index, num_tables) for index in range(len(layers))]
     _check_rows(reader, "ngram_vocab_size_base", (size for of_layer in rows for size in of_layer))
     return tuple(
-        NgramSpec(
-            hash=XorHash(multipliers=qwen_multipliers(seed, index, vocab_size, max_order)),
-            vocab_size=vocab_size,
-            table_orders=orders,
-            table_rows=rows[index],
-            row_family="consecutive_primes",
-            policy=Policy(boundary_tokens=(boundary,), fill=boundary),
+        dataclasses.replace(
+            qwen_spec(
+                ple_layer=index,
+                seed=seed,
+                vocab_size=vocab_size,
+                max_order=max_order,
+                heads=heads,
+                table_rows=rows[index],
+                boundary=boundary,
+            ),
             row_multiple=reader.whole("make_ngram_vocab_size_divisible_by", default=128),
             padded_together=True,
-            row_width=width // len(orders),
-            fusion="gated",
-            word_scale="none",
+            row_width=width // num_tables,
             layers=(layer - 1,),
         )
         for index, layer in enumerate(layers)
@@ -395,15 +371,7 @@ def read_over_encoding(reader: ConfigReader) -> NgramSpec:
         raise reader.fail("oe_vocab_sizes", f"needs {len(orders)} sizes, got {len(rows)}")
     vocab_size = reader.whole("vocab_size", minimum=2)
     _check_rows(reader, "oe_vocab_sizes", rows, hash_base=vocab_size, max_order=max(orders))
-    return NgramSpec(
-        hash=PolynomialHash(base=vocab_size),
-        vocab_size=vocab_size,
-        table_orders=orders,
-        table_rows=rows,
-        policy=Policy(documents="none"),
-        fusion="concat",
-        word_scale="none",
-    )
+    return over_encoding_spec(vocab_size=vocab_size, table_orders=orders, table_rows=rows)
 
 
 def read_explicit(reader: ConfigReader) -> NgramSpec:

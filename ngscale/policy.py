@@ -3,6 +3,8 @@
 Two implementations of one hash that disagree, disagree here (``docs/method.md``, D1..D14).
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -85,13 +87,7 @@ class Policy:
     @property
     def ignored_ranges(self) -> tuple[tuple[int, int], ...]:
         """``ignored_tokens``, as few disjoint ranges as will do."""
-        merged: list[tuple[int, int]] = []
-        for first, end in sorted(self.ignored_tokens):
-            if merged and first <= merged[-1][1]:
-                before = merged.pop()
-                first, end = before[0], max(before[1], end)
-            merged.append((first, end))
-        return tuple(merged)
+        return merge_ranges(self.ignored_tokens)
 
     @property
     def decided_fill(self) -> int:
@@ -126,6 +122,25 @@ _WORDS = {
     "padding": Padding,
     "dead_tokens": DeadTokens,
 }
+
+
+def merge_ranges(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Half-open ranges of ids as few disjoint ones, ascending."""
+    merged: list[tuple[int, int]] = []
+    for first, end in sorted(ranges):
+        if merged and first <= merged[-1][1]:
+            before = merged.pop()
+            first, end = before[0], max(before[1], end)
+        merged.append((first, end))
+    return tuple(merged)
+
+
+def parse_ranges(text: str) -> tuple[tuple[int, int], ...] | None:
+    """``0:4,36:55``, TokenSpeed's form of half-open ranges, empty or not; None if it is not one."""
+    if not re.fullmatch(r"\d{1,10}:\d{1,10}(,\d{1,10}:\d{1,10})*", text, re.ASCII):
+        return None
+    pairs = (part.split(":") for part in text.split(","))
+    return tuple((int(first), int(end)) for first, end in pairs)
 
 
 def mode_policy(

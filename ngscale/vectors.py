@@ -15,10 +15,10 @@ from typing import Any
 
 from ngscale.config_reader import ConfigReader, read_config
 from ngscale.errors import InputError, SpecError
+from ngscale.families import engram_spec, force_prime, over_encoding_spec, qwen_spec
 from ngscale.hashing.definition import averaged_exact, read_rows_exact, row_ids_exact
-from ngscale.multipliers import engram_multipliers, qwen_multipliers
 from ngscale.ngram_config import read_explicit, spec_json
-from ngscale.policy import Policy, Start, mode_policy
+from ngscale.policy import Policy, Start, mode_policy, parse_ranges
 from ngscale.row_counts import (
     consecutive_primes,
     engram_rows,
@@ -242,12 +242,10 @@ def _ranges(config: ConfigReader) -> tuple[tuple[int, int], ...]:
         return ()
     if isinstance(value, list):
         return tuple((token, token + 1) for token in config.wholes("ignored", minimum=0))
-    try:
-        return tuple(
-            (int(first), int(end)) for first, end in (part.split(":") for part in value.split(","))
-        )
-    except (AttributeError, ValueError):
-        raise config.fail("ignored", f'must be like "0:4,36:55", got {json.dumps(value)}') from None
+    ranges = parse_ranges(value) if isinstance(value, str) else None
+    if ranges is None:
+        raise config.fail("ignored", f'must be like "0:4,36:55", got {json.dumps(value)}')
+    return ranges
 
 
 def _nanbeige(config: ConfigReader) -> NgramSpec:
@@ -256,28 +254,24 @@ def _nanbeige(config: ConfigReader) -> NgramSpec:
     (base,) = consecutive_primes(vocab_size, 1)
     if config.whole("hash_base", default=base) != base:
         raise config.fail("hash_base", f"the next prime above {vocab_size} is {base}")
-    return NgramSpec(
-        hash=PolynomialHash(base=base),
+    ratio = config.number("ratio")
+    spec = NgramSpec(
+        hash=PolynomialHash(base=vocab_size),
         vocab_size=vocab_size,
         table_orders=orders,
-        table_rows=consecutive_primes(config.number("ratio") * vocab_size, len(orders)),
-        row_family="consecutive_primes",
+        table_rows=longcat_rows(ratio, vocab_size, len(orders)),
         policy=mode_policy("hf", config.whole("eos", minimum=0)),
     )
+    return force_prime(spec, ratio * vocab_size)
 
 
 def _over_encoding(config: ConfigReader) -> NgramSpec:
     if any(config.wholes("history", minimum=0, default=())):
         raise config.fail("history", "only zeros, the start of a sequence, are understood")
-    vocab_size = config.whole("vocab", minimum=2)
-    return NgramSpec(
-        hash=PolynomialHash(base=vocab_size),
-        vocab_size=vocab_size,
+    return over_encoding_spec(
+        vocab_size=config.whole("vocab", minimum=2),
         table_orders=config.wholes("grams", minimum=2),
         table_rows=config.wholes("sizes"),
-        policy=Policy(documents="none"),
-        fusion="concat",
-        word_scale="none",
     )
 
 
@@ -298,6 +292,7 @@ def _marin(config: ConfigReader) -> NgramSpec:
 
 def _engram(config: ConfigReader, *, released: bool) -> NgramSpec:
     max_order, heads = config.whole("max_ngram", minimum=2), config.whole("heads")
+    order_major(max_order, heads)  # refuses what the search for primes would not end with
     layers, layer = config.wholes("layer_ids", minimum=0), config.whole("layer", minimum=0)
     if layer not in layers:
         raise config.fail("layer", f"{layer} is none of layer_ids {list(layers)}")
@@ -306,41 +301,29 @@ def _engram(config: ConfigReader, *, released: bool) -> NgramSpec:
         per_order = list(config.wholes("engram_vocab_size"))
     else:
         per_order = [config.whole("engram_vocab_size")] * (max_order - 1)
-    compressed = config.whole("compressed_vocab", minimum=2)
-    seed = config.whole("seed", minimum=0, default=0)
-    return NgramSpec(
-        hash=XorHash(multipliers=engram_multipliers(seed, layer, compressed, max_order)),
-        vocab_size=compressed,
-        table_orders=order_major(max_order, heads),
+    return engram_spec(
+        layer=layer,
+        seed=config.whole("seed", minimum=0, default=0),
+        compressed_vocab=config.whole("compressed_vocab", minimum=2),
+        max_order=max_order,
+        heads=heads,
         table_rows=engram_rows(per_order, heads, len(layers))[layers.index(layer)],
-        row_family="prime_pool",
-        policy=Policy(
-            fill=config.whole("pad_id_compressed", minimum=0),
-            documents="none",
-            dead_tokens="block" if released else "ordinary",
-        ),
-        compressed_vocab=compressed,
-        fusion="gated",
-        word_scale="none",
-        layers=(layer,),
+        fill=config.whole("pad_id_compressed", minimum=0),
+        released=released,
     )
 
 
 def _qwen(config: ConfigReader) -> NgramSpec:
     max_order, heads = config.whole("ngram", minimum=2), config.whole("heads")
-    vocab_size, eos = config.whole("vocab", minimum=2), config.whole("eos", minimum=0)
-    orders = order_major(max_order, heads)
-    return NgramSpec(
-        hash=XorHash(
-            multipliers=qwen_multipliers(config.whole("seed", minimum=0), 0, vocab_size, max_order)
-        ),
-        vocab_size=vocab_size,
-        table_orders=orders,
-        table_rows=qwen_rows(config.whole("base", minimum=2), 0, len(orders)),
-        row_family="consecutive_primes",
-        policy=Policy(boundary_tokens=(eos,), fill=eos),
-        fusion="gated",
-        word_scale="none",
+    num_tables = len(order_major(max_order, heads))
+    return qwen_spec(
+        ple_layer=0,
+        seed=config.whole("seed", minimum=0),
+        vocab_size=config.whole("vocab", minimum=2),
+        max_order=max_order,
+        heads=heads,
+        table_rows=qwen_rows(config.whole("base", minimum=2), 0, num_tables),
+        boundary=config.whole("eos", minimum=0),
     )
 
 

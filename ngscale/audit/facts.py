@@ -17,6 +17,7 @@ from ngscale.lattice_score import lattice_score
 from ngscale.primes import is_prime
 from ngscale.resonance import Neighbour, gcd_with_base, nearest_fraction, reachable_rows
 from ngscale.spec import NgramSpec
+from ngscale.table_sizes import Fault, design_faults
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,3 +122,10 @@ def _pairwise(rows: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
         for i in range(len(rows))
         for j in range(i + 1, len(rows))
     )
+
+
+def size_faults(spec: NgramSpec) -> list[Fault]:
+    """The checks of the table sizes that fail; none are known where no lattice is."""
+    if spec.hash_base is None:
+        return []
+    return list(design_faults(spec.table_rows, spec.hash_base, spec.table_orders))

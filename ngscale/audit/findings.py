@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ngscale.audit.facts import OrderFacts, TableFacts
 from ngscale.spec import MAX_TABLE_ROWS, NgramSpec
-from ngscale.table_sizes import Fault, design_faults
+from ngscale.table_sizes import Fault
 
 Severity = Literal["error", "warn", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warn", "info")
@@ -49,12 +49,13 @@ def find(
     spec: NgramSpec,
     tables: Sequence[TableFacts],
     orders: Sequence[OrderFacts],
+    faults: Sequence[Fault],
     config: Mapping[str, Any],
     tensor_parallel: int | None,
 ) -> list[Finding]:
     """Every finding, errors first; ``config`` is the config.json, for what a spec does not keep."""
     found = [
-        *_sharing(spec, tables),
+        *_sharing(spec, tables, faults),
         *_identity(orders),
         *_widths(spec, tensor_parallel),
         *_policies(spec, config),
@@ -62,7 +63,9 @@ def find(
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def _sharing(spec: NgramSpec, tables: Sequence[TableFacts]) -> Iterator[Finding]:
+def _sharing(
+    spec: NgramSpec, tables: Sequence[TableFacts], faults: Sequence[Fault]
+) -> Iterator[Finding]:
     """Faults of the table sizes, one finding per kind and order."""
     if spec.hash_base is None:
         yield Finding(
@@ -73,7 +76,6 @@ def _sharing(spec: NgramSpec, tables: Sequence[TableFacts]) -> Iterator[Finding]
             "`ngscale collisions`.",
         )
         return
-    faults = list(design_faults(spec.table_rows, spec.hash_base, spec.table_orders))
     yield from _base_factors(spec, [fault for fault in faults if fault.code == "base-gcd"])
     for order in spec.orders:
         guilty = {

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from ngscale.audit.facts import OrderFacts, TableFacts, order_facts, table_facts
+from ngscale.audit.facts import OrderFacts, TableFacts, order_facts, size_faults, table_facts
 from ngscale.audit.findings import SEVERITIES, Finding, Severity, find
 from ngscale.audit.fix import Fix, propose
 from ngscale.audit.subject import Subject
@@ -22,8 +22,9 @@ def audit(subject: Subject, tensor_parallel: int | None = None) -> RunRecord:
         own_tables, own_orders = table_facts(spec), order_facts(spec)
         tables += [_table(facts) for facts in own_tables]
         orders += [_order(facts) for facts in own_orders]
-        fix = propose(spec, subject.config)
-        found = find(spec, own_tables, own_orders, subject.config, tensor_parallel)
+        faults = size_faults(spec)
+        fix = propose(spec, subject.config) if faults else None
+        found = find(spec, own_tables, own_orders, faults, subject.config, tensor_parallel)
         findings += [_with_fix(finding, fix) for finding in found if finding not in findings]
         fixes += [fix] if fix is not None else []
     results = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ngscale.config_reader import read_config
-from ngscale.ngram_config import read_specs
+from ngscale.ngram_config import specs_of
 from ngscale.spec import NgramSpec
 
 
@@ -28,10 +28,11 @@ class Subject:
         Raises:
             InputError: it is no config.json, or has no n-gram tables.
         """
+        reader = read_config(path)
         return cls(
             name=name,
-            specs=read_specs(path),
-            config=read_config(path).values,
+            specs=specs_of(reader),
+            config=reader.values,
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         )
 

@@ -10,6 +10,7 @@ import typer
 from ngscale import presets
 from ngscale.commands.answer import JsonOption, OutOption, TokenizerOption, answer
 from ngscale.errors import GateError, UsageError
+from ngscale.policy import parse_ranges
 
 if TYPE_CHECKING:
     from ngscale.ids.lookups import Lookups, Tokens
@@ -253,10 +254,9 @@ def _wholes(option: str, text: str, minimum: int = 0) -> list[int]:
 
 
 def _id_ranges(option: str, text: str) -> tuple[tuple[int, int], ...]:
-    if not re.fullmatch(r"[0-9]{1,10}:[0-9]{1,10}(,[0-9]{1,10}:[0-9]{1,10})*", text):
+    ranges = parse_ranges(text)
+    if ranges is None:
         raise UsageError(f"{option} {text}: takes half-open ranges such as 0:4,36:55")
-    pairs = [part.split(":") for part in text.split(",")]
-    ranges = tuple((int(first), int(end)) for first, end in pairs)
     for first, end in ranges:
         if first >= end:
             raise UsageError(f"{option} {text}: {first}:{end} is empty")

@@ -96,14 +96,14 @@ def _target(wanted: Wanted) -> tuple[Any, dict[str, Any]]:
     if wanted.target is None:
         return None, {}
     from ngscale.config_reader import read_config
-    from ngscale.ngram_config import read_specs
+    from ngscale.ngram_config import specs_of
     from ngscale.presets import resolve
 
-    path = resolve(wanted.target)
-    spec, *others = read_specs(path)
+    reader = read_config(resolve(wanted.target))
+    spec, *others = specs_of(reader)
     if others or spec.hash_base is None:
         raise UsageError(f"{wanted.target}: is no polynomial in one base; no sizes to recommend")
-    return spec, dict(read_config(path).values)
+    return spec, dict(reader.values)
 
 
 def _title(target: str) -> str:

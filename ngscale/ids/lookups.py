@@ -43,6 +43,7 @@ class Tokens:
 class Lookups:
     """The rows of one spec's tables."""
 
+    spec: NgramSpec
     ids: Int64[np.ndarray, "T E"]
     """``NO_ROW`` where the position looks nothing up."""
     zero: Bool[np.ndarray, "T E"]
@@ -77,7 +78,7 @@ def look_up(tokens: Tokens, spec: NgramSpec) -> Lookups:
     else:
         zero = (ids == 0) & (spec.policy.row_zero == "zero_vector")
     alone = ~np.array(averaged_exact(tokens.ids, spec), dtype=np.bool_)
-    return Lookups(ids=ids, zero=zero, word_alone=alone)
+    return Lookups(spec=spec, ids=ids, zero=zero, word_alone=alone)
 
 
 def check_ids(tokens: Sequence[int], spec: NgramSpec) -> None:
@@ -108,34 +109,24 @@ class _Side(NamedTuple):
     windows: list[Window]
 
 
-def changes(
-    tokens: Tokens, spec: NgramSpec, other: NgramSpec, names: tuple[str, str]
-) -> list[Change]:
-    """Every position and table where ``other``, a policy for the same tables, differs; and why."""
-    sides = [
-        _Side(
-            name,
-            side,
-            look_up(tokens, side),
-            windows_exact(
-                tokens.ids,
-                side,
-                segments=tokens.beside(side.policy)[0],
-                dead=tokens.beside(side.policy)[1],
-            ),
-        )
-        for name, side in zip(names, (spec, other), strict=True)
-    ]
-    one, two = sides
-    differ = (one.found.ids != two.found.ids) | (one.found.zero != two.found.zero)
+def changes(tokens: Tokens, one: Lookups, two: Lookups, names: tuple[str, str]) -> list[Change]:
+    """Every position and table where two policies for the same tables differ, and why."""
+    differ = (one.ids != two.ids) | (one.zero != two.zero)
+    sides = _side(tokens, names[0], one), _side(tokens, names[1], two)
     return [
         Change(
             position=p,
             tables=tuple(np.flatnonzero(differ[p]).tolist()),
-            reasons=tuple(dict.fromkeys(_reasons(tokens, p, one, two))),
+            reasons=tuple(dict.fromkeys(_reasons(tokens, p, *sides))),
         )
         for p in np.flatnonzero(differ.any(axis=1)).tolist()
     ]
+
+
+def _side(tokens: Tokens, name: str, found: Lookups) -> _Side:
+    segments, dead = tokens.beside(found.spec.policy)
+    windows = windows_exact(tokens.ids, found.spec, segments=segments, dead=dead)
+    return _Side(name, found.spec, found, windows)
 
 
 def _reasons(tokens: Tokens, p: int, one: _Side, two: _Side) -> list[str]:

@@ -10,7 +10,7 @@ from ngscale import presets
 from ngscale.config_reader import ConfigReader, read_config
 from ngscale.errors import InputError, SpecError, UsageError
 from ngscale.ids.lookups import Change, Lookups, Tokens, changes, look_up
-from ngscale.ngram_config import EXTENSION_KEY, NGRAM_MODEL_TYPE, read_specs
+from ngscale.ngram_config import EXTENSION_KEY, NGRAM_MODEL_TYPE, specs_of
 from ngscale.policy import Policy
 from ngscale.presets.policies import Implementation, SpecialIds, apply, find, special_ids
 from ngscale.records import RunRecord
@@ -44,14 +44,14 @@ def load(target: str, *, layer: int | None = None, given: Mapping[str, Any]) -> 
         UsageError: no table is read by that layer.
     """
     path = presets.resolve(target)
-    specs = read_specs(path)
+    reader = read_config(path)
+    specs = specs_of(reader)
     if layer is not None:
         listed = sorted({index for spec in specs for index in spec.layers})
         specs = tuple(spec for spec in specs if layer in spec.layers)
         if not specs:
             known = ", ".join(map(str, listed)) or "none, the rows join the input embedding"
             raise UsageError(f"--layer {layer}: reads no rows; layers that do: {known}")
-    reader = read_config(path)
     special = replace(special_ids(reader, specs[0]), **given)
     return Subject(
         title=presets.title(target),
@@ -101,17 +101,18 @@ def rows_record(
         found = [look_up(tokens, spec) for spec in specs]
         results: dict[str, Any] = {
             "policy": policy_json(subject, specs[0], policy),
-            "layers": [_layer_json(spec, rows) for spec, rows in zip(specs, found, strict=True)],
+            "layers": [_layer_json(rows) for rows in found],
             "difference": None,
         }
         answer = _rows_answer(subject, specs, found, policy)
         if other is not None and other_specs is not None:
             names = (policy or OWN_POLICY, other)
+            other_found = [look_up(tokens, spec) for spec in other_specs]
             changed = [
-                changes(tokens, spec, changed_spec, names)
-                for spec, changed_spec in zip(specs, other_specs, strict=True)
+                changes(tokens, one, two, names)
+                for one, two in zip(found, other_found, strict=True)
             ]
-            results["difference"] = _difference_json(subject, tokens, other_specs, other, changed)
+            results["difference"] = _difference_json(subject, tokens, other_found, other, changed)
             factors = (specs[0].word_scale, other_specs[0].word_scale)
             answer = _difference_answer(subject, found, changed, names, factors)
     except SpecError as error:
@@ -198,7 +199,8 @@ def _is_eos(spec: NgramSpec, subject: Subject, entry: Implementation | None) -> 
     return is_eos and (entry is None or entry.boundaries == ("eos",))
 
 
-def _layer_json(spec: NgramSpec, found: Lookups) -> dict[str, Any]:
+def _layer_json(found: Lookups) -> dict[str, Any]:
+    spec = found.spec
     return {
         "layers": spec.layers,
         "tables": [
@@ -226,18 +228,18 @@ def nullable(found: Lookups) -> list[list[int | None]]:
 def _difference_json(
     subject: Subject,
     tokens: Tokens,
-    specs: Sequence[NgramSpec],
+    found: Sequence[Lookups],
     policy: str,
     changed: Sequence[Sequence[Change]],
 ) -> dict[str, Any]:
     reasons = Counter(why for layer in changed for change in layer for why in change.reasons)
     return {
-        "policy": policy_json(subject, specs[0], policy),
+        "policy": policy_json(subject, found[0].spec, policy),
         "reasons": [{"why": why, "positions": count} for why, count in reasons.most_common()],
         "layers": [
             {
-                "layers": spec.layers,
-                "ids": nullable(look_up(tokens, spec)),
+                "layers": rows.spec.layers,
+                "ids": nullable(rows),
                 "positions": [
                     {
                         "position": change.position,
@@ -248,7 +250,7 @@ def _difference_json(
                     for change in layer
                 ],
             }
-            for spec, layer in zip(specs, changed, strict=True)
+            for rows, layer in zip(found, changed, strict=True)
         ],
     }
 

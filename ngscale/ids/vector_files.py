@@ -83,14 +83,15 @@ def _json(value: int | bool | None) -> str:
 
 def export(subject: Subject, policy: str | None, number: int, seed: int) -> dict[str, Any]:
     """``number`` vectors of every layer's tables; the file passes ``check_record``."""
+    specs = under(subject, policy)
     try:
-        files = [export_vectors(spec, number, seed) for spec in under(subject, policy)]
+        files = [export_vectors(spec, number, seed) for spec in specs]
     except SpecError as error:
         raise InputError(f"{subject.title}: {error}") from error
     return {
         "schema_version": SCHEMA_VERSION,
         **files[0],
         "target": subject.title,
-        "policy": policy_json(subject, under(subject, policy)[0], policy),
+        "policy": policy_json(subject, specs[0], policy),
         "vectors": [vector for file in files for vector in file["vectors"]],
     }
