@@ -41,7 +41,7 @@ class Design:
         assert len(self.gates) in (0, len(self.ngrams))
         for spec in self.ngrams:
             if spec.row_width is None:
-                check_num_tables(spec.num_tables, hidden_size=self.model.hidden_size)
+                check_num_tables(spec.num_tables, hidden_size=self.fused_width(spec))
 
     @property
     def ngram(self) -> NgramSpec | None:
@@ -56,7 +56,21 @@ class Design:
 
     def table_width(self, spec: NgramSpec) -> int:
         """Columns of every table: stated, or ``hidden_size // num_tables``."""
-        return table_width(spec, self.model.hidden_size)
+        return table_width(spec, self.fused_width(spec))
+
+    def fused_width(self, spec: NgramSpec) -> int:
+        """Columns of what the rows become: of the stream, or of the dense block they enter.
+
+        Raises:
+            SpecError: the layer has no dense block.
+        """
+        if spec.placement == "input":
+            return self.model.hidden_size
+        (index,) = spec.layers
+        layers = [layer for copies, layer in self.model.layers for _ in range(copies)]
+        if index >= len(layers) or not layers[index].ffns:
+            raise SpecError(f"layers: layer {index} has no dense block for {spec.placement}")
+        return layers[index].ffns[0].intermediate_size
 
 
 class _Recorder(dict[str, Any]):

@@ -472,7 +472,7 @@ def _is_pair(value: Any) -> bool:
 _SPEC_FIELDS: dict[str, Callable[[ConfigReader, str], Any]] = {
     "hash": _hash_from,
     "vocab_size": lambda block, key: block.whole(key, minimum=2),
-    "table_orders": lambda block, key: block.wholes(key, minimum=2),
+    "table_orders": lambda block, key: block.wholes(key),
     "table_rows": lambda block, key: block.wholes(key),
     "policy": lambda block, key: _policy_from(block.object(key)),
     "row_family": lambda block, key: block.values[key],
@@ -485,6 +485,8 @@ _SPEC_FIELDS: dict[str, Callable[[ConfigReader, str], Any]] = {
     "word_scale": lambda block, key: block.values[key],
     "layers": lambda block, key: block.wholes(key, minimum=0) if block.values[key] != [] else (),
     "amplification": lambda block, key: block.values[key],
+    "amplification_factor": lambda block, key: block.number(key),
+    "placement": lambda block, key: block.values[key],
 }
 
 
