@@ -354,6 +354,11 @@ class Experts:
         return self.num_routed * self.router_biases
 
     @property
+    def added_parameters(self) -> int:
+        """Of one more expert: its matrices, its row of the router and its biases there."""
+        return self.expert.parameters + self.hidden_size + self.router_biases
+
+    @property
     def expert_parameters(self) -> int:
         """Of all routed experts."""
         return self.num_experts * self.expert.parameters

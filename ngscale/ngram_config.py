@@ -56,6 +56,8 @@ _FAMILY_KEYS = (
     ("ple_layer_ids", "heads_per_ngram", "ngram_vocab_size_base"),
 )
 """Keys of the hashes, of which a config can have one."""
+NGRAM_KEYS = (*(key for keys in _FAMILY_KEYS for key in keys), EXTENSION_KEY)
+"""Without these a config has no n-gram tables, unless they are within ``text_config``."""
 
 
 def read_specs(path: Path) -> tuple[NgramSpec, ...]:
