@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ngscale.architectures import WRAPPERS, deepseek_v4, harmless_keys, qwen4_exp, read_model
+from ngscale.architectures import WRAPPERS, deepseek_v41, harmless_keys, qwen4_exp, read_model
 from ngscale.architectures.ngscale_moe import DecoderConfig
 from ngscale.config_reader import ConfigReader, read_config
 from ngscale.errors import InputError, SpecError
@@ -114,8 +114,8 @@ def _gates(reader: ConfigReader, ngrams: tuple[NgramSpec, ...]) -> tuple[NgramGa
         reader = reader.object("text_config")
     if reader.model_type in qwen4_exp.MODEL_TYPES:
         return qwen4_exp.read_gates(reader, num_specs)
-    if reader.model_type in deepseek_v4.MODEL_TYPES:
-        return deepseek_v4.read_gates(reader, num_specs)
+    if reader.model_type in deepseek_v41.MODEL_TYPES:
+        return deepseek_v41.read_gates(reader, num_specs)
     return ()
 
 
