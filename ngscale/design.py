@@ -5,7 +5,7 @@ only.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from ngscale.ngram_config import (
     EXTENSION_KEY,
     NGRAM_KEYS,
     check_num_tables,
+    explicit_blocks,
     spec_json,
     specs_if_any,
 )
 from ngscale.ngram_params import table_width
 from ngscale.policy import mode_policy
-from ngscale.spec import NgramSpec
+from ngscale.spec import NgramSpec, longcat_spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +125,16 @@ def _gates(reader: ConfigReader, ngrams: tuple[NgramSpec, ...]) -> tuple[NgramGa
     num_specs = len(ngrams)
     if not any(spec.fusion == "gated" for spec in ngrams):
         return ()
+    if reader.model_type == DECODER_MODEL_TYPE:
+        hidden_size = reader.whole("hidden_size")
+        return tuple(
+            NgramGate(
+                hidden_size=hidden_size,
+                joint_width=spec.num_tables * table_width(spec, hidden_size),
+                conv_kernel=block.whole("conv_kernel", minimum=0, default=0),
+            )
+            for spec, block in zip(ngrams, explicit_blocks(reader), strict=True)
+        )
     if reader.model_type in WRAPPERS and "text_config" in reader.values:
         reader = reader.object("text_config")
     if reader.model_type in qwen4_exp.MODEL_TYPES:
@@ -179,10 +190,40 @@ def decoder_config(design: Design) -> dict[str, Any]:
     config: dict[str, Any] = {
         "architectures": ["NgscaleMoeForCausalLM"],
         "model_type": DECODER_MODEL_TYPE,
-        **asdict(keys),
+        **keys.as_config(),
         "tie_word_embeddings": False,
     }
-    return config if design.ngram is None else config | _ngram_config(design.ngram, keys.vocab_size)
+    if not design.ngrams:
+        return config
+    if len(design.ngrams) == 1 and _is_longcats(design.ngrams[0], keys.vocab_size):
+        return config | _ngram_config(design.ngrams[0], keys.vocab_size)
+    kernels = [gate.conv_kernel for gate in design.gates] or [0] * len(design.ngrams)
+    blocks = [
+        spec_json(spec) | ({"conv_kernel": kernel} if kernel else {})
+        for spec, kernel in zip(design.ngrams, kernels, strict=True)
+    ]
+    return config | {EXTENSION_KEY: {"ngrams": blocks}}
+
+
+def _is_longcats(spec: NgramSpec, vocab_size: int) -> bool:
+    """Whether LongCat's keys and the extension block can say it."""
+    if spec.hash_base != vocab_size or spec.num_subtables is None:
+        return False
+    plain = longcat_spec(
+        vocab_size=vocab_size,
+        max_order=spec.max_order,
+        num_subtables=spec.num_subtables,
+        table_rows=spec.table_rows,
+        policy=spec.policy,
+    )
+    same = replace(
+        plain,
+        row_family=spec.row_family,
+        amplification=spec.amplification,
+        word_scale=spec.word_scale,
+        row_multiple=spec.row_multiple,
+    )
+    return same == spec
 
 
 def _ngram_config(spec: NgramSpec, vocab_size: int) -> dict[str, Any]:
@@ -191,7 +232,7 @@ def _ngram_config(spec: NgramSpec, vocab_size: int) -> dict[str, Any]:
     Raises:
         SpecError: the tables are not LongCat's, hashed in base ``vocab_size``.
     """
-    if spec.hash_base != vocab_size or spec.num_subtables is None or spec.fusion != "average":
+    if not _is_longcats(spec, vocab_size):
         raise SpecError(
             f"hash base {spec.hash_base} with orders {spec.table_orders} is not LongCat's hash "
             f"in base {vocab_size}; config.json cannot say that"
