@@ -12,6 +12,7 @@ from torch.nn import functional
 from ngscale.errors import SpecError
 from ngscale.hashing.torch_twin import NgramHash, StreamState
 from ngscale.model.initialise import fill_normal
+from ngscale.model.precision import autocast_dtype
 from ngscale.model_spec import NgramGate
 from ngscale.ngram_params import table_width
 from ngscale.spec import NgramSpec
@@ -68,7 +69,7 @@ class NgramTables(nn.Module):
             self._hashed(tokens), segments=segments, dead=dead, state=state
         )
         ids = found.ids if found.reads is None else found.ids.clamp_min(0)
-        rows = self.tables(ids + self.table_starts)  # (B, T, E, d)
+        rows: Tensor = self.tables(ids + self.table_starts)  # (B, T, E, d)
         if found.reads is not None:
             rows = rows.masked_fill(~found.reads.unsqueeze(-1), 0)
         return rows.flatten(-2)
@@ -230,13 +231,14 @@ class NgramEmbedding(NgramTables):
         """The sum above, times the factor of amplification."""
         a, b = self.factor * self.word_scale, self.factor * self.row_scale
         if self.projection is None:
-            summed = rows.unflatten(-1, (self.spec.num_tables, -1)).sum(-2)
+            summed = rows.view(*words.shape[:2], self.spec.num_tables, -1).sum(-2)
             return a * words + b * summed
         if self.spec.fusion == "concat":
             joined: Tensor = self.projection(torch.cat([words, rows], dim=-1))
             return joined if self.factor == 1 else self.factor * joined
-        if torch.is_autocast_enabled(words.device.type):
-            return a * words + b * self.projection(rows)
+        if autocast_dtype(words) is not None:
+            summed = self.projection(rows)
+            return a * words + b * summed
         fused = torch.addmm(
             words.flatten(0, 1), rows.flatten(0, 1), self.projection.weight.T, beta=a, alpha=b
         )
@@ -342,7 +344,7 @@ class NgramReader(NgramTables):
         key, query = self.norm_key(self.key_proj(rows)), self.norm_query(stream)
         score = (key * query).sum(-1, keepdim=True).float() / math.sqrt(self.hidden_size)
         gate = (score.sign() * score.abs().clamp_min(1e-6).sqrt()).sigmoid()
-        value = gate * self.value_proj(rows)  # (B, T, D)
+        value: Tensor = gate * self.value_proj(rows)  # (B, T, D)
         if self.conv1d is None or self.norm_conv is None:
             return value
         reach = (self.conv1d.kernel_size[0] - 1) * self.conv1d.dilation[0]

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ngscale.model.precision import autocast_dtype
+
 _CHUNK_VALUES = 2**20
 """Logits held at once, in float32."""
 
@@ -18,7 +20,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         hidden: Float[Tensor, "S D"],
         weight: Float[Tensor, "V D"],
@@ -70,12 +72,9 @@ def linear_cross_entropy(
 
     In autocast's dtype where it is on. At most 2**20 logits are in memory at a time.
     """
-    device = hidden.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
+    if (dtype := autocast_dtype(hidden)) is not None:
         hidden, weight = hidden.to(dtype), weight.to(dtype)
-    with torch.autocast(device, enabled=False):
-        loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden.flatten(0, -2), weight, targets.flatten()
-        )
+    loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden.flatten(0, -2), weight, targets.flatten()
+    )
     return loss

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design
 from ngscale.spec import Amplification, longcat_spec
@@ -33,3 +35,7 @@ PLAIN = Design(model=MODEL)
 
 def amplified(amplification: Amplification) -> Design:
     return Design(model=MODEL, ngrams=(replace(SPEC, amplification=amplification),))
+
+
+INDUCTOR_WARNS = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning:torch")
+"""Of its own use of a deprecated function, when it is first imported."""

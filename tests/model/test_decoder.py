@@ -13,12 +13,12 @@ from ngscale.model.decoder import Block, Decoder
 from ngscale.params import parameter_equivalent_moe, parameter_groups
 from ngscale.presets import resolve
 from ngscale.tensor_groups import group_of
-from tests.designs import decoder_designs
+from tests.designs import decoder_designs, placed_designs
 from tests.model.small import DESIGN, PLAIN, amplified
 
 
-@settings(max_examples=30)
-@given(decoder_designs())
+@settings(max_examples=60)
+@given(decoder_designs() | placed_designs())
 def test_every_group_has_the_parameters_that_params_counts(design: Design) -> None:
     with torch.device("meta"):
         decoder = Decoder(design)
