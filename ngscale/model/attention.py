@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ngscale.architectures.ngscale_moe import DecoderConfig
+from ngscale.model.rms_norm import RMSNorm
 
 _LATENT_EPS = 1e-6
 """Of the norms of both latents, whatever ``rms_norm_eps`` is (``modeling_longcat_flash.py``)."""
@@ -89,12 +90,12 @@ class LatentAttention(nn.Module):
         self.nope_dim, self.rope_dim = model.qk_nope_head_dim, model.qk_rope_head_dim
         self.value_dim, self.kv_rank = model.v_head_dim, model.kv_lora_rank
         self.q_a_proj = nn.Linear(D, model.q_lora_rank, bias=False)
-        self.q_a_layernorm = nn.RMSNorm(model.q_lora_rank, eps=_LATENT_EPS)
+        self.q_a_layernorm = RMSNorm(model.q_lora_rank, eps=_LATENT_EPS)
         self.q_b_proj = nn.Linear(
             model.q_lora_rank, H * (self.nope_dim + self.rope_dim), bias=False
         )
         self.kv_a_proj_with_mqa = nn.Linear(D, self.kv_rank + self.rope_dim, bias=False)
-        self.kv_a_layernorm = nn.RMSNorm(self.kv_rank, eps=_LATENT_EPS)
+        self.kv_a_layernorm = RMSNorm(self.kv_rank, eps=_LATENT_EPS)
         self.kv_b_proj = nn.Linear(self.kv_rank, H * (self.nope_dim + self.value_dim), bias=False)
         self.o_proj = nn.Linear(H * self.value_dim, D, bias=False)
         self.query_scale = (D / model.q_lora_rank) ** 0.5 if model.mla_scale_lora else 1.0

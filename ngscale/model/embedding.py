@@ -13,6 +13,7 @@ from ngscale.errors import SpecError
 from ngscale.hashing.torch_twin import NgramHash, StreamState
 from ngscale.model.initialise import fill_normal
 from ngscale.model.precision import autocast_dtype
+from ngscale.model.rms_norm import RMSNorm
 from ngscale.model_spec import NgramGate
 from ngscale.ngram_params import table_width
 from ngscale.spec import NgramSpec
@@ -307,12 +308,12 @@ class NgramReader(NgramTables):
         self.hidden_size = hidden_size
         self.key_proj = nn.Linear(self.joint_width, hidden_size, bias=gate.bias)
         self.value_proj = nn.Linear(self.joint_width, hidden_size, bias=gate.bias)
-        self.norm_key = nn.RMSNorm(hidden_size, eps=eps)
-        self.norm_query = nn.RMSNorm(hidden_size, eps=eps)
-        self.norm_conv: nn.RMSNorm | None = None
+        self.norm_key = RMSNorm(hidden_size, eps=eps)
+        self.norm_query = RMSNorm(hidden_size, eps=eps)
+        self.norm_conv: RMSNorm | None = None
         self.conv1d: nn.Conv1d | None = None
         if gate.conv_kernel:
-            self.norm_conv = nn.RMSNorm(hidden_size, eps=eps)
+            self.norm_conv = RMSNorm(hidden_size, eps=eps)
             kernel: dict[str, Any] = {"kernel_size": gate.conv_kernel, "dilation": spec.max_order}
             self.conv1d = nn.Conv1d(
                 hidden_size, hidden_size, groups=hidden_size, bias=False, **kernel

@@ -237,11 +237,11 @@ def expert_matmul(
 
 def can_group(rows: Tensor, weight: Tensor) -> bool:
     """Whether ``grouped_mm`` takes these without a host sync: bf16 with aligned rows on CUDA, any
-    float on a CPU.
+    float on a CPU, unless it is traced, when it takes bf16 alone.
     """
     if not hasattr(functional, "grouped_mm"):
         return False
-    if rows.device.type == "cpu":
+    if rows.device.type == "cpu" and not torch.compiler.is_compiling():
         return True
     aligned = all(
         size * rows.element_size() % _GROUPED_MM_ALIGNMENT == 0 for size in weight.shape[1:]

@@ -65,5 +65,8 @@ def amplified(amplification: Amplification) -> Design:
     return Design(model=MODEL, ngrams=(replace(SPEC, amplification=amplification),))
 
 
-INDUCTOR_WARNS = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning:torch")
-"""Of its own use of a deprecated function, when it is first imported."""
+INDUCTOR_WARNS = pytest.mark.filterwarnings(
+    "ignore:.torch.jit:DeprecationWarning:torch",
+    "ignore:.*autograd.function.Function.*instantiated:DeprecationWarning",
+)
+"""Of its own use of a deprecated function, and of its own way to trace one of ours."""

@@ -168,6 +168,7 @@ def test_an_engram_reader_adds_what_its_formula_says() -> None:
     stream = torch.randn(2, 20, 32, generator=torch.Generator().manual_seed(0))
     out = reader(stream, tokens)
     state = reader.state_dict()
+    reader.requires_grad_(False)
     for b in range(2):
         ids = row_ids_exact(tokens[b].tolist(), GATED_SPEC)
         values = []
