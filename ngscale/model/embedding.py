@@ -31,7 +31,12 @@ class NgramTables(nn.Module):
     """
 
     def __init__(
-        self, spec: NgramSpec, width: int, *, compressed_ids: Int64[Tensor, " V0"] | None
+        self,
+        spec: NgramSpec,
+        width: int,
+        *,
+        compressed_ids: Int64[Tensor, " V0"] | None,
+        sparse_gradient: bool = False,
     ) -> None:
         super().__init__()
         if (spec.compressed_vocab is None) != (compressed_ids is None):
@@ -39,7 +44,7 @@ class NgramTables(nn.Module):
             raise SpecError(f"the hash {what} compressed id of every token (compressed_ids)")
         self.spec = spec
         self.table_width = width
-        self.tables = nn.Embedding(spec.physical_rows, width)
+        self.tables = nn.Embedding(spec.physical_rows, width, sparse=sparse_gradient)
         self.row_ids = NgramHash(spec)
         self.compressed_ids: Tensor | None
         self.register_buffer("compressed_ids", compressed_ids)
@@ -140,6 +145,11 @@ class NgramEmbedding(NgramTables):
     state=state)``, from ``state=None`` on, gives what one pass over the whole sequence gives. The
     state is N-1 ids a sequence.
 
+    With ``sparse_gradient`` the gradient of the tables holds the rows that were read and no others
+    (a sparse tensor, for ``torch.optim.SparseAdam``, whose moments of other rows stand still): the
+    dense one is as large as the tables, and zeroing it takes longer than all else where they are
+    much larger than a batch (``benchmarks/ngram_embedding.py``). FSDP2 takes dense ones only.
+
     Runs under autocast (the sum stays in float32), ``torch.compile`` (one graph) and FSDP2
     (``fully_shard(embedding)``; call ``initialise`` before), without a host sync.
 
@@ -162,10 +172,13 @@ class NgramEmbedding(NgramTables):
         spec: NgramSpec,
         *,
         compressed_ids: Int64[Tensor, " V0"] | None = None,
+        sparse_gradient: bool = False,
     ) -> None:
         width = table_width(spec, hidden_size)
         _check(spec, hidden_size, width)
-        super().__init__(spec, width, compressed_ids=compressed_ids)
+        super().__init__(
+            spec, width, compressed_ids=compressed_ids, sparse_gradient=sparse_gradient
+        )
         self.word_embeddings = nn.Embedding(vocab_size, hidden_size)
         self.projection: nn.Linear | None = None
         if spec.fusion != "added":

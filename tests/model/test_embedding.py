@@ -84,6 +84,18 @@ def test_every_table_learns_from_the_first_gradient() -> None:
         assert gradient.abs().sum() > 0
 
 
+def test_a_sparse_gradient_is_the_dense_one_of_the_rows_that_were_read() -> None:
+    dense = trained_like(NgramEmbedding(64, 32, SPEC))
+    sparse = trained_like(NgramEmbedding(64, 32, SPEC, sparse_gradient=True))
+    for embedding in (dense, sparse):
+        embedding(some_tokens()).square().sum().backward()
+    gradient = sparse.tables.weight.grad
+    assert gradient is not None
+    assert gradient.is_sparse
+    torch.testing.assert_close(gradient.to_dense(), dense.tables.weight.grad)
+    torch.optim.SparseAdam([sparse.tables.weight]).step()
+
+
 def test_decoding_token_by_token_equals_one_pass() -> None:
     embedding = trained_like(NgramEmbedding(MODEL.vocab_size, MODEL.hidden_size, SPEC))
     tokens = some_tokens()
