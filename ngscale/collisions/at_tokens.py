@@ -60,7 +60,12 @@ def extend(
     with progress("predictions", len(plan.sizes)) as done:
         for order, sizes in sorted(plan.sizes.items()):
             sample = draw(stream, order, cross_documents=cross_documents)
-            source = Extrapolator(order, Frequencies.of(tables[order]), sample)
+            source = Extrapolator(
+                order,
+                Frequencies.of(tables[order]),
+                sample,
+                num_possible=float(stream.vocab_size**order),
+            )
             found += source.at(factor, _chosen(sizes))
             done(1)
     excess = {

@@ -211,6 +211,14 @@ class Band:
     low: float
     high: float
 
+    def within(self, bounds: "Band") -> "Band":
+        """The part between bounds."""
+        low, high = bounds.low, bounds.high
+        value = None if self.value is None else min(max(self.value, low), high)
+        return Band(
+            value=value, low=min(max(self.low, low), high), high=max(low, min(self.high, high))
+        )
+
     def mapped(self, change: Callable[[float], float]) -> "Band":
         """Of a monotone function of the quantity."""
         low, high = sorted((change(self.low), change(self.high)))
@@ -241,9 +249,16 @@ class Extrapolator:
     """Predictions for one order from one sample."""
 
     def __init__(
-        self, order: int, now: Frequencies, sample: Occurrences, *, seed: int = _SEED
+        self,
+        order: int,
+        now: Frequencies,
+        sample: Occurrences,
+        *,
+        num_possible: float = math.inf,
+        seed: int = _SEED,
     ) -> None:
-        """``now`` is the whole corpus's spectrum, ``sample`` the n-grams drawn from it.
+        """``now`` is the whole corpus's spectrum, ``sample`` the n-grams drawn from it, and
+        ``num_possible`` the n-grams there are, V0**n.
 
         Raises:
             NoResultError: too few documents.
@@ -251,20 +266,25 @@ class Extrapolator:
         check_documents(sample.num_docs)
         self.order = order
         self.now = now
+        self._num_possible = num_possible
         self._sample = sample
+        self._rarest = _rarest(sample)
         rng = np.random.default_rng(seed)
         self._law = fit(octave_counts(sample, _NUM_ORDERS, rng))
         doublings = int(math.log2(sample.num_docs / _MIN_HINDCAST_DOCUMENTS))
         self._doublings = min(_MAX_HINDCAST_DOUBLINGS, doublings)
+        self._rarest_of_halves: list[tuple[float, float]] = []
         self._parts = [self._halved(rng) for _ in range(_NUM_HINDCASTS)]
 
     def _halved(self, rng: np.random.Generator) -> list[tuple[Frequencies, Law]]:
         """A random half of the sample, half of that, ...: each with the law it alone gives."""
         part, found = self._sample, []
-        for _ in range(self._doublings):
+        for depth in range(self._doublings):
             part = part.first(part.num_tokens // 2, rng)
             law = fit(octave_counts(part, _NUM_HINDCAST_ORDERS, rng))
             found.append((_frequencies(part), law))
+            if depth == 0:
+                self._rarest_of_halves.append(_rarest(part))
         return found
 
     def at(self, factor: float, sizes: Sequence[int]) -> list[Prediction]:
@@ -286,6 +306,7 @@ class Extrapolator:
         then = grown(self.now, self._law, factor)
         bands = _Bands(factor, _frequencies(self._sample), self._parts)
         distinct = bands.around(then.distinct, lambda found, _: found.distinct)
+        distinct = distinct.within(self._bounds(factor))
         found = []
         for rows in sizes:
             impurity = bands.around(impurity_of(then, rows), impurity_of, rows)
@@ -294,15 +315,24 @@ class Extrapolator:
         return found
 
     def bounded(self, factor: float, sizes: Sequence[int]) -> list[Prediction]:
-        """What holds for the expectation whatever the law."""
-        once = self._sample.in_documents(1) * self._sample.weight
-        twice = self._sample.in_documents(2) * self._sample.weight
-        most = once * (factor - 1.0)
-        rate = 2.0 * twice / max(1, once)
-        least = once * -math.expm1(-rate * (factor - 1.0)) / rate if rate else most
-        low, high = self.now.distinct + least, self.now.distinct + most
-        distinct = Band(value=None, low=low, high=high)
+        """What holds whatever the law, up to the documents' own chance."""
+        distinct = self._bounds(factor)
         return [self._prediction(factor, rows, distinct, None) for rows in sizes]
+
+    def _bounds(self, factor: float) -> Band:
+        """On the expectation, each end moved out by the scatter of random halves' ends."""
+        low, high = _ends(self.now.distinct, *self._rarest, factor)
+        halves = np.log(
+            [
+                _ends(halved[0][0].distinct, *rarest, factor)
+                for halved, rarest in zip(self._parts, self._rarest_of_halves, strict=True)
+            ]
+        )
+        out = np.exp(_spread(len(halves)) * _typical(halves - np.median(halves, axis=0)))
+        low, high = max(self.now.distinct, low / float(out[0])), high * float(out[1])
+        return Band(
+            value=None, low=min(low, self._num_possible), high=min(high, self._num_possible)
+        )
 
     def _prediction(
         self, factor: float, rows: int, distinct: Band, purity: Band | None
@@ -348,7 +378,7 @@ class _Bands:
             [grown(now, law, 2.0**k).packed() for k, (now, law) in enumerate(halved, 1)]
             for halved in parts
         ]
-        self._spread = float(student_t.ppf(0.5 + CONFIDENCE / 2, len(parts) - 1))
+        self._spread = _spread(len(parts))
 
     def around(
         self, value: float, quantity: Callable[[Frequencies, int], float], rows: int = 1
@@ -373,6 +403,27 @@ class _Bands:
         around_median = np.array(halves)[:, np.newaxis] - np.median(halves)
         width = self._spread * math.hypot(float(_typical(around_median)[0]), error)
         return Band(value=value, low=value * math.exp(-width), high=value * math.exp(width))
+
+
+def _rarest(sample: Occurrences) -> tuple[float, float]:
+    """Q_1 and Q_2: n-grams that occur in one document, and in two."""
+    return (
+        float(sample.in_documents(1) * sample.weight),
+        float(sample.in_documents(2) * sample.weight),
+    )
+
+
+def _ends(distinct: float, once: float, twice: float, factor: float) -> tuple[float, float]:
+    """Fewest and most n-grams expected in ``factor`` times the tokens (docs/method.md)."""
+    most = once * (factor - 1.0)
+    rate = 2.0 * twice / max(1.0, once)
+    least = once * -math.expm1(-rate * (factor - 1.0)) / rate if rate else most
+    return distinct + least, distinct + most
+
+
+def _spread(draws: int) -> float:
+    """How many standard deviations a band reaches."""
+    return float(student_t.ppf(0.5 + CONFIDENCE / 2, draws - 1))
 
 
 def _typical(errors: Float64[np.ndarray, "draws K"]) -> Float64[np.ndarray, " K"]:

@@ -103,6 +103,18 @@ def test_the_bounds_hold_and_have_no_purity() -> None:
         assert found.updates_per_touched_row.value is None
 
 
+def test_a_band_ends_at_the_bounds_and_at_the_ngrams_there_are() -> None:
+    drawn = text(NUM_DOCS, np.random.default_rng(5), exponent=1.3, repeats=0.3)
+    few = drawn.num_grams * 1.5
+    for factor in (30.0, 1000.0):
+        found = Extrapolator(2, frequencies(drawn), drawn, num_possible=few).at(factor, [ROWS])[0]
+        assert found.distinct.high == few
+        free = Extrapolator(2, frequencies(drawn), drawn)
+        bounds = free.bounded(factor, [ROWS])[0].distinct
+        banded = free.banded(factor, [ROWS])[0].distinct
+        assert drawn.num_grams <= bounds.low <= banded.low <= banded.high <= bounds.high
+
+
 def test_at_the_samples_own_size_everything_is_the_samples() -> None:
     rng = np.random.default_rng(0)
     drawn = text(NUM_DOCS, rng, exponent=1.3, repeats=0.3)
