@@ -5,8 +5,8 @@ lengths (``--tokens``), counted by a process of its own within ``--max-memory`` 
 files. Anonymous memory is what the count allocates on top of its process; pages of mapped files
 are the system's to drop.
 
-    python benchmarks/ngram_scale.py --corpus kernel-code --tokenizer tekken --max-memory 4G
-    python benchmarks/ngram_scale.py --tokens 2.5e8,5e8,1e9 --orders 2,3 --max-memory 2G
+    python -m benchmarks.ngram_scale --corpus kernel-code --tokenizer tekken --max-memory 4G
+    python -m benchmarks.ngram_scale --tokens 2.5e8,5e8,1e9 --orders 2,3 --max-memory 2G
 """
 
 import argparse
@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ngram_extraction import VOCAB_SIZE, fill, zipf_quantiles
 
+from benchmarks.ngram_extraction import VOCAB_SIZE, fill, zipf_quantiles
 from ngscale.ngrams import count_ngrams
 from ngscale.tokens import TokenStream
 from ngscale.units import format_bytes, parse_bytes
@@ -116,9 +116,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus")
     parser.add_argument("--tokenizer", default="tekken")
-    parser.add_argument("--tokens", default="2.5e8,5e8,1e9")
+    parser.add_argument("--tokens", default="2.5e7,5e7,1e8")
     parser.add_argument("--orders", default="2,3,4,5")
-    parser.add_argument("--max-memory", default="4G")
+    parser.add_argument("--max-memory", default="1G")
     parser.add_argument("--scratch", type=Path, help="where to spill; needs tens of GB")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--write", nargs=2, help=argparse.SUPPRESS)
@@ -142,7 +142,7 @@ def main() -> None:
 
 def in_a_process(arguments: list[str]) -> str:
     """This script in a fresh interpreter, whose memory is its own."""
-    command = [sys.executable, __file__, *arguments]
+    command = [sys.executable, "-m", "benchmarks.ngram_scale", *arguments]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
