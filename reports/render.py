@@ -58,7 +58,11 @@ def main() -> None:
         record = read_record(directory)
         report = build_report(record)
         environment = json.loads((directory / "environment.json").read_text())
-        for old in [*directory.glob("data/*.csv"), *directory.glob("figures/*")]:
+        for old in [
+            *directory.glob("data/*.csv"),
+            *directory.glob("configs/*"),
+            *directory.glob("figures/*"),
+        ]:
             old.unlink()
         write_report(report, record, environment, directory)
 
