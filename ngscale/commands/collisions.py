@@ -17,6 +17,7 @@ from ngscale.commands.answer import (
     TokenizerOption,
     answer,
 )
+from ngscale.commands.cluster import Spread
 from ngscale.commands.recommend import Wanted
 from ngscale.commands.recommend import run as _recommend
 from ngscale.commands.source import read_source, run_directory
@@ -176,6 +177,42 @@ def collisions(
         Path | None,
         typer.Option(metavar="DIR", help="Save the counted n-grams as Parquet, an order a file."),
     ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Count n-grams in tasks: local (processes of this machine), slurm or ray. The "
+            "same bytes as without; what a killed task leaves is done by the same command again.",
+        ),
+    ] = None,
+    tasks: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Parts of the corpus for --executor. Default: 8."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Tasks at a time. Default: as many as there are."),
+    ] = None,
+    cpus_per_task: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Processors of a task. Default: 1.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where tasks meet, on a disk that all machines see. Default: in the cache.",
+        ),
+    ] = None,
+    partition: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Slurm's partition.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="HH:MM:SS", help="Slurm's time limit of a task.")
+    ] = None,
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="One more option of sbatch (account=me)."),
+    ] = None,
     text_field: TextFieldOption = "text",
     split: SplitOption = "train",
     dtype: DtypeOption = "uint16",
@@ -210,6 +247,20 @@ def collisions(
             "--exhaustive and --adaptive sweep sizes, which --hit-rate and --recommend do not"
         )
     memory = None if max_memory is None else parse_bytes(max_memory)
+    spread = Spread(
+        executor=executor,
+        tasks=tasks,
+        workers=workers,
+        cpus_per_task=cpus_per_task,
+        run_dir=run_dir,
+        partition=partition,
+        time=time,
+        sbatch=sbatch or (),
+    )
+    counted = target is not None and target.endswith(".parquet")
+    if executor is not None and (rule != "pooled" or hit_rate is not None or recommend or counted):
+        raise UsageError("--executor counts the n-grams of a --corpus for a pooled sweep")
+    launch = spread.launch(memory)
     if recommend:
         _recommend(
             Wanted(
@@ -266,7 +317,8 @@ def collisions(
     numbers = None if multipliers is None else _whole_numbers("--multipliers", multipliers)
     read_ratio = None if hit_rate is None else _positive("--hit-rate", hit_rate)
     grams = None
-    if target is not None and target.endswith(".parquet"):
+    if counted:
+        assert target is not None
         if corpus is not None or tokenizer is not None or rule != "pooled":
             raise UsageError(f"{target}: is a counted corpus; it takes no text, tokenizer or rule")
         grams, v0, inputs = _read_grams(target)
@@ -307,6 +359,8 @@ def collisions(
             max_memory_bytes=memory,
             directory=None if memory is None else run_directory(inputs, policy),
         )
+        if launch is not None:
+            counting = spread.counting(launch, counting, sorted(plan.sizes), inputs)
         if save_ngrams is None:
             record = runs.run(stream, plan, counting, inputs, progress, keep)
         else:
