@@ -106,6 +106,8 @@ class ClusterRun:
         elif stage == "merge":
             self._merge(rank)
         else:
+            if unmerged := self.missing("merge"):
+                raise self._unfinished("merge", unmerged[0])
             order = self.plan.orders[rank]
             number = len(self._cuts(order)) + 1
             self._final(order).join(order, [(at, at + 1) for at in range(number)])
@@ -131,6 +133,9 @@ class ClusterRun:
             self._final(order).finish()
         shutil.rmtree(self.directory / "shards", ignore_errors=True)
 
+    def _unfinished(self, stage: Stage, rank: int) -> InputError:
+        return InputError(f"{self.directory}: {stage} task {rank} has not finished; run it first")
+
     def _positions(self, rank: int) -> tuple[int, int]:
         return even_spans((0, self.stream.num_tokens), self.plan.num_tasks)[rank]
 
@@ -153,7 +158,7 @@ class ClusterRun:
         for rank in range(self.plan.num_tasks):
             table = self._shard(rank).load(order)
             if table is None:
-                raise InputError(f"{self.directory}: count task {rank} has not finished; run it")
+                raise self._unfinished("count", rank)
             tables.append(table)
         return tables
 
@@ -205,9 +210,7 @@ def _merge_two(left: Table, right: Table) -> Table:
     room = len(left[1]) + len(right[1])
     tokens = np.empty((len(left[0]), room), np.uint32)
     counts = np.empty(room, np.int64)
-    ours, ours_counts = (np.asarray(array) for array in left)  # no subclass, which numba refuses
-    other, other_counts = (np.asarray(array) for array in right)
-    size = merge_tables(ours, ours_counts, other, other_counts, tokens, counts)
+    size = merge_tables(left[0], left[1], right[0], right[1], tokens, counts)
     return tokens[:, :size], counts[:size]
 
 
