@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 EXECUTORS = ("local", "slurm", "ray")
 PULSE_S = 1.0
+_LOOK_S = 0.1
 LOST_AFTER_S = 15.0
 """A Ray task whose pulse is still for so long was killed."""
 _PROCESS_BYTES = 2**30
@@ -70,7 +71,11 @@ class Task:
         """Do one task."""
         path = _logs(self.directory, self.stage) / "pulse" / str(rank)
         with _pulse(path) if self.pulse else nullcontext():
-            open_run(self.directory).run_task(self.stage, rank, threads=self.threads)
+            self.work(rank)
+
+    def work(self, rank: int) -> None:
+        """The task itself."""
+        open_run(self.directory).run_task(self.stage, rank, threads=self.threads)
 
 
 def check_launch(launch: Launch, max_memory_bytes: int | None) -> None:
@@ -147,6 +152,12 @@ class _Child:
     process: "SpawnProcess"
     errors: "Connection"
 
+    def is_alive(self) -> bool:
+        """Asked of the system: the sentinel stays open while datatrove's manager, which a killed
+        worker leaves behind, lives.
+        """
+        return self.process.is_alive()
+
     def end(self) -> str:
         """How it ended, "" where well.
 
@@ -208,20 +219,20 @@ def _run_local(run: ClusterRun, stage: Stage, todo: Sequence[int], launch: Launc
     task = Task(directory=run.directory, stage=stage, threads=max(1, cpus // workers))
     logs = _logs(run.directory, stage)
     waiting = deque(todo)
-    running: dict[Any, tuple[int, _Child]] = {}
+    running: dict[int, _Child] = {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 rank = waiting.popleft()
                 log = logs / "stderr" / f"{rank:05d}.log"
-                child = _start(log, _local_rank, task, rank, run.num_tasks(stage))
-                running[child.process.sentinel] = (rank, child)
-            for sentinel in connection.wait(list(running)):
-                rank, child = running.pop(sentinel)
-                if how := child.end():
+                running[rank] = _start(log, _local_rank, task, rank, run.num_tasks(stage))
+            time.sleep(_LOOK_S)
+            for rank in [rank for rank, child in running.items() if not child.is_alive()]:
+                if how := running[rank].end():
                     raise ResourceError(_ended(run, stage, rank, how))
+                del running[rank]
     finally:
-        for _, child in running.values():
+        for child in running.values():
             child.kill()
 
 
@@ -254,7 +265,8 @@ def _run_ray(run: ClusterRun, stage: Stage, launch: Launch) -> None:
     child = _start(logs / "ray.log", _ray_stage, task, run.num_tasks(stage), launch, memory)
     seen: dict[str, tuple[str, float]] = {}
     try:
-        while not connection.wait([child.process.sentinel], timeout=PULSE_S):
+        while child.is_alive():
+            time.sleep(_LOOK_S)
             for path in (logs / "pulse").iterdir():
                 with suppress(FileNotFoundError):
                     beat = path.read_text()
