@@ -166,8 +166,9 @@ class _Child:
         """
         self.process.join()
         self.kill()
-        with suppress(EOFError):
-            raise self.errors.recv()
+        if self.errors.poll():
+            with suppress(EOFError):  # it sent nothing
+                raise self.errors.recv()
         code = self.process.exitcode or 0
         if code < 0:
             return f"was killed by {signal.Signals(-code).name}"

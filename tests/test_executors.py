@@ -314,7 +314,7 @@ def test_slurm_gets_three_jobs_each_after_the_one_before(run: ClusterRun, slurm:
     )
     with pytest.raises(NoResultError, match=r"^Slurm has jobs (\d+),\d+,\d+; run the same command"):
         execute(run, launch, nothing)
-    ids = []
+    ids: list[int] = []
     for stage in ("count", "merge", "join"):
         (script,) = jobs(slurm, stage)
         lines = script.read_text().splitlines()
