@@ -182,7 +182,8 @@ def collisions(
         typer.Option(
             metavar="NAME",
             help="Count n-grams in tasks: local (processes of this machine), slurm or ray. The "
-            "same bytes as without; what a killed task leaves is done by the same command again.",
+            "same bytes as without; --max-memory is each task's; after a kill the same command does "
+            "the rest.",
         ),
     ] = None,
     tasks: Annotated[
@@ -191,7 +192,7 @@ def collisions(
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Tasks at a time. Default: as many as there are."),
+        typer.Option(metavar="N", min=1, help="Tasks at a time. Default: as many as fit."),
     ] = None,
     cpus_per_task: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Processors of a task. Default: 1.")
