@@ -12,7 +12,7 @@ written beside its place and renamed: what stands there is finished, a relaunch 
 import json
 import shutil
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -81,10 +81,7 @@ class ClusterRun:
         ranks = range(self.plan.num_tasks)
         if stage == "count":
             return [r for r in ranks if any(self._shard(r).load(o) is None for o in orders)]
-        parts = {order: self._final(order).parts() for order in orders}
-        ranges = [(order, at) for order in orders for at in range(len(self._cuts(order)) + 1)]
-        todo = {i % len(ranks) for i, (order, at) in enumerate(ranges) if at not in parts[order]}
-        return sorted(todo)
+        return [rank for rank, ranges in enumerate(self._unmerged(self._cuts())) if ranges]
 
     def run_task(self, stage: Stage, rank: int, *, threads: int = 1) -> None:
         """Do what is not finished of a task.
@@ -109,23 +106,28 @@ class ClusterRun:
             if unmerged := self.missing("merge"):
                 raise self._unfinished("merge", unmerged[0])
             order = self.plan.orders[rank]
-            number = len(self._cuts(order)) + 1
+            number = len(self._cuts()[order]) + 1
             self._final(order).join(order, [(at, at + 1) for at in range(number)])
 
     def _merge(self, rank: int) -> None:
-        first = 0
-        for order in self.plan.orders:
-            cuts, tables, run = self._cuts(order), self._tables(order), self._final(order)
-            done = run.parts()
-            for at in range(
-                (rank - first) % self.plan.num_tasks, len(cuts) + 1, self.plan.num_tasks
-            ):
-                if at in done:
-                    continue
-                merged = merge([_between(table, cuts, at) for table in tables])
-                with run.new_part(at, at + 1, {order: len(merged[1])}) as writer:
-                    writer.put(0, *merged)
-            first += len(cuts) + 1
+        cuts = self._cuts()
+        for order, at in self._unmerged(cuts)[rank]:
+            merged = merge([_between(table, cuts[order], at) for table in self._tables(order)])
+            with self._final(order).new_part(at, at + 1, {order: len(merged[1])}) as writer:
+                writer.put(0, *merged)
+
+    def _unmerged(self, cuts: Mapping[int, Sequence[Key]]) -> list[list[tuple[int, int]]]:
+        """Per task, the (order, range) that it has yet to merge."""
+        ranges = [(order, at) for order, ends in cuts.items() for at in range(len(ends) + 1)]
+        parts = {order: self._final(order).parts() for order in cuts}
+        return [
+            [
+                (order, at)
+                for order, at in ranges[rank :: self.plan.num_tasks]
+                if at not in parts[order]
+            ]
+            for rank in range(self.plan.num_tasks)
+        ]
 
     def clear(self) -> None:
         """Drop what the finished tables were made of."""
@@ -162,13 +164,16 @@ class ClusterRun:
             tables.append(table)
         return tables
 
-    def _cuts(self, order: int) -> list[Key]:
-        """The last n-gram of every range but the last: merging a range takes no more than the
-        limit (its n-grams twice), wherever the parts have theirs.
+    def _cuts(self) -> dict[int, list[Key]]:
+        """Per order, the last n-gram of every range but the last. Merging a range takes its n-grams
+        twice, which the limit allows wherever the parts have theirs.
         """
+        cuts = {}
         limit = self.plan.max_memory_bytes
-        grams = _RANGE_GRAMS if limit is None else limit // (2 * (4 * order + 8))
-        return range_ends([tokens for tokens, _ in self._tables(order)], grams)
+        for order in self.plan.orders:
+            grams = _RANGE_GRAMS if limit is None else limit // (2 * (4 * order + 8))
+            cuts[order] = range_ends([tokens for tokens, _ in self._tables(order)], grams)
+        return cuts
 
 
 def range_ends(tables: Sequence[UInt32[np.ndarray, "order G"]], grams: int) -> list[Key]:

@@ -176,8 +176,9 @@ class _Child:
 
     def kill(self) -> None:
         """Leave nothing of the group."""
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid or 0, signal.SIGKILL)
+        assert self.process.pid
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join()
 

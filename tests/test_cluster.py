@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -233,3 +234,21 @@ def test_an_id_beyond_the_vocabulary_after_a_part_is_named() -> None:
     """The next part's token belongs to n-grams of this one."""
     with pytest.raises(InputError, match="token 9 at index 3 is not below"):
         count_ngrams(stream_of([[1, 2, 3, 9]]), 2, positions=(0, 3))
+
+
+def test_a_merge_keeps_to_its_limit(tmp_path: Path) -> None:
+    stream = zipf_stream(400_000, vocab_size=60_000)
+    limit = 6 * 2**20
+    run = make_run(tmp_path, stream, plan_of(stream, orders=(3, 4), limit=limit))
+    for rank in range(3):
+        run.run_task("count", rank)
+    run.run_task("merge", 0)  # compiled now
+    tracemalloc.start()
+    try:
+        for rank in (1, 2):
+            run.run_task("merge", rank)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(list(tmp_path.glob("ngrams-*/parts-4/*"))) >= 3
+    assert limit / 4 < peak < limit

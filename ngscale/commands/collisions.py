@@ -182,8 +182,8 @@ def collisions(
         typer.Option(
             metavar="NAME",
             help="Count n-grams in tasks: local (processes of this machine), slurm or ray. The "
-            "same bytes as without; --max-memory is each task's; after a kill the same command does "
-            "the rest.",
+            "same bytes as without; --max-memory is each task's; after a kill the same command "
+            "does the rest.",
         ),
     ] = None,
     tasks: Annotated[
