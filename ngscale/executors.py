@@ -271,10 +271,11 @@ def _run_ray(run: ClusterRun, stage: Stage, launch: Launch) -> None:
             time.sleep(_LOOK_S)
             for path in (logs / "pulse").iterdir():
                 with suppress(FileNotFoundError):
-                    beat = path.read_text()
-                    if seen.get(path.name, ("",))[0] != beat:
-                        seen[path.name] = beat, time.monotonic()
-                    elif time.monotonic() - seen[path.name][1] > LOST_AFTER_S:
+                    now = path.read_text(), time.monotonic()
+                    last = seen.setdefault(path.name, now)
+                    if now[0] != last[0]:
+                        seen[path.name] = now
+                    elif now[1] - last[1] > LOST_AFTER_S:
                         raise ResourceError(_ended(run, stage, int(path.name), "was killed"))
         child.end()
     finally:
