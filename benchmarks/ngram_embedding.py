@@ -132,7 +132,8 @@ class Released(nn.Module):
                 weight = weight * spec.vocab_size % rows
                 total = total + shifted[s] * weight
             x = x + self.post_projs[i](self.embedders[i](total % rows))
-        return x / (1 + spec.num_tables)
+        average: Tensor = x / (1 + spec.num_tables)
+        return average
 
 
 def looped_shift(ids: Tensor, steps: int) -> Tensor:
@@ -170,8 +171,8 @@ def check(mine: NgramEmbedding, peer: Released, ids: Tensor, upstream: Tensor) -
     assert mine.projection is not None
     for one, others, rows in (
         (mine.word_embeddings.weight, [peer.word_embeddings.weight], 0),
-        (mine.tables.weight, [table.weight for table in peer.embedders], 0),
-        (mine.projection.weight, [linear.weight for linear in peer.post_projs], 1),
+        (mine.tables.weight, [*peer.embedders.parameters()], 0),
+        (mine.projection.weight, [*peer.post_projs.parameters()], 1),
     ):
         expected = torch.cat([dense(other) for other in others], dim=rows)
         torch.testing.assert_close(dense(one), expected, rtol=1e-4, atol=1e-3)

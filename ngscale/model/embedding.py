@@ -245,7 +245,7 @@ class NgramEmbedding(NgramTables):
         """The sum above, times the factor of amplification."""
         a, b = self.factor * self.word_scale, self.factor * self.row_scale
         if self.projection is None:
-            summed = rows.view(*words.shape[:2], self.spec.num_tables, -1).sum(-2)
+            summed: Tensor = rows.view(*words.shape[:2], self.spec.num_tables, -1).sum(-2)
             return a * words + b * summed
         if self.spec.fusion == "concat":
             joined: Tensor = self.projection(torch.cat([words, rows], dim=-1))

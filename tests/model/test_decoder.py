@@ -173,7 +173,7 @@ def test_an_engram_reader_adds_what_its_formula_says() -> None:
         ids = row_ids_exact(tokens[b].tolist(), GATED_SPEC)
         values = []
         for p in range(20):
-            e = torch.cat([reader.table(i)[ids[p][i]] for i in range(4)])  # type: ignore[index]
+            e = torch.cat([reader.table(i)[ids[p][i]] for i in range(4)])
             key = plain.rms(state["key_proj.weight"] @ e, state["norm_key.weight"], 1e-6)
             query = plain.rms(stream[b, p], state["norm_query.weight"], 1e-6)
             score = float(key @ query) / math.sqrt(32)
@@ -234,7 +234,7 @@ def test_the_balance_loss_is_asked_for_by_its_coefficient() -> None:
     gates = [layer.mlp.gate for layer in blocks(decoder)]
     expected = 0.5 * sum(gate.balance_loss for gate in gates if gate.balance_loss is not None)
     torch.testing.assert_close(decoder.balance_loss(), expected)
-    decoder.balance_loss().backward()
+    decoder.balance_loss().backward()  # type: ignore[no-untyped-call]
     assert gates[0].weight.grad is not None
 
 

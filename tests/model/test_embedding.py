@@ -93,7 +93,7 @@ def test_a_sparse_gradient_is_the_dense_one_of_the_rows_that_were_read() -> None
     assert gradient is not None
     assert gradient.is_sparse
     torch.testing.assert_close(gradient.to_dense(), dense.tables.weight.grad)
-    torch.optim.SparseAdam([sparse.tables.weight]).step()
+    torch.optim.SparseAdam([sparse.tables.weight]).step()  # type: ignore[no-untyped-call]
 
 
 def test_decoding_token_by_token_equals_one_pass() -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import distributed, nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
+from torch.multiprocessing.spawn import spawn
 
 from ngscale.model import NgramEmbedding
 from ngscale.model.decoder import Decoder
@@ -72,7 +73,7 @@ def test_two_ranks_compute_what_one_does(tmp_path: Path, kind: str) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    multiprocessing.spawn(run, args=(kind, port, str(tmp_path)), nprocs=_RANKS)  # type: ignore[no-untyped-call]
+    spawn(run, args=(kind, port, str(tmp_path)), nprocs=_RANKS)
     sharded = torch.load(tmp_path / "out.pt", weights_only=True)
     model = built(kind)
     loss = loss_of(model, batch())

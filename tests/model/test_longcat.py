@@ -166,7 +166,8 @@ def test_the_forward_is_that_of_transformers(tmp_path: Path) -> None:
         expected = theirs(tokens).logits
     assert expected.std() > 0.5
     torch.testing.assert_close(mine(tokens), expected, rtol=1e-4, atol=1e-4)
-    chosen = torch.cat([layer.mlp.gate(torch.randn(1, 50, 24))[0] for layer in mine.layers])
+    routers = [layer.get_submodule("mlp.gate") for layer in mine.layers]
+    chosen = torch.cat([router(torch.randn(1, 50, 24))[0] for router in routers])
     assert (chosen >= 5).any()
     assert (chosen < 5).any()
 
