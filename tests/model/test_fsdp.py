@@ -73,7 +73,7 @@ def test_two_ranks_compute_what_one_does(tmp_path: Path, kind: str) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    spawn(run, args=(kind, port, str(tmp_path)), nprocs=_RANKS)
+    spawn(run, args=(kind, port, str(tmp_path)), nprocs=_RANKS)  # type: ignore[no-untyped-call]
     sharded = torch.load(tmp_path / "out.pt", weights_only=True)
     model = built(kind)
     loss = loss_of(model, batch())
