@@ -313,12 +313,9 @@ def _tensor(source: str, name: str, entry: Any, file: str, data_start: int) -> T
 
 
 def _are_sizes(values: Any, maximum: int) -> bool:
-    if not isinstance(values, list):
-        return False
-    for value in values:  # a plain loop: half the time of all(...) over so few
-        if type(value) is not int or not 0 <= value <= maximum:
-            return False
-    return True
+    return isinstance(values, list) and all(
+        type(value) is int and 0 <= value <= maximum for value in values
+    )
 
 
 def _check_cover(source: str, tensors: list[TensorHeader], data_start: int, num_bytes: int) -> None:
