@@ -91,18 +91,32 @@ class ConfigReader:
             raise self.fail(key, f"must be {minimum}..{maximum}, got {value}")
         return value
 
-    def flag(self, key: str) -> bool:
-        """True or false; false where the key is absent or null."""
+    def flag(self, key: str, *, default: bool = False) -> bool:
+        """True or false; ``default`` where the key is absent or null."""
         value = self.values.get(key)
-        if value is not None and not isinstance(value, bool):
+        if value is None:
+            return default
+        if not isinstance(value, bool):
             raise self.fail(key, f"must be true or false, got {json.dumps(value)}")
-        return bool(value)
+        return value
 
     def word(self, key: str, known: Sequence[str]) -> Any:
         """One of some words; the first where the key is absent."""
         value = self.values.get(key, known[0])
         if value not in known:
             raise self.fail(key, f"must be one of {', '.join(known)}, got {json.dumps(value)}")
+        return value
+
+    def words(self, key: str, known: Sequence[str], count: int) -> list[str] | None:
+        """A list of ``count`` of these words; None where the key is absent or null."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) != count:
+            raise self.fail(key, f"must be a list of {count} words, got {json.dumps(value)}")
+        for word in value:
+            if word not in known:
+                raise self.fail(key, f"must hold {', '.join(known)} only, got {json.dumps(word)}")
         return value
 
     def object(self, key: str) -> "ConfigReader":

@@ -48,7 +48,7 @@ LONGCAT_ARCHITECTURES = (
 )
 LONGCAT_MODEL_TYPES = ("longcat_flash", "longcat_flash_ngram", "longcat_next")
 DECODER_MODEL_TYPE = "ngscale_moe"
-_QWEN_MODEL_TYPES = ("qwen4_exp", "qwen4_exp_text")
+QWEN_MODEL_TYPES = ("qwen4_exp", "qwen4_exp_text")
 _FAMILY_KEYS = (
     tuple(key for aliases in _LONGCAT_KEYS.values() for key in aliases),
     ("engram_layer_ids", "engram_vocab_size"),
@@ -79,6 +79,19 @@ def specs_of(reader: ConfigReader) -> tuple[NgramSpec, ...]:
     return specs
 
 
+def specs_if_any(reader: ConfigReader) -> tuple[NgramSpec, ...]:
+    """As ``specs_of``, but none where no key of any hash is set."""
+    none_set = all(reader.first_set(keys) is None for keys in _FAMILY_KEYS)
+    if none_set and reader.model_type not in QWEN_MODEL_TYPES:
+        if EXTENSION_KEY in reader.values:
+            raise reader.fail(EXTENSION_KEY, "is set, but the n-gram keys it extends are not")
+        return ()
+    try:
+        return _read_family(reader)
+    except SpecError as error:
+        raise InputError(f"{reader.source}: {error}") from error
+
+
 def _read_family(reader: ConfigReader) -> tuple[NgramSpec, ...]:
     kind = reader.model_type
     named = [reader.first_set(keys) for keys in _FAMILY_KEYS]
@@ -86,7 +99,7 @@ def _read_family(reader: ConfigReader) -> tuple[NgramSpec, ...]:
         raise reader.fail(" and ".join(keys), "belong to different hashes; keep one")
     if kind == NGRAM_MODEL_TYPE:
         return (read_explicit(reader),)
-    if kind in _QWEN_MODEL_TYPES:
+    if kind in QWEN_MODEL_TYPES:
         return read_qwen(reader.object("text_config") if "text_config" in reader.values else reader)
     if "text_config" in reader.values and not keys:
         raise reader.fail(
@@ -98,10 +111,10 @@ def _read_family(reader: ConfigReader) -> tuple[NgramSpec, ...]:
         return (read_over_encoding(reader),)
     if kind == "nanbeige":
         spec = read_nanbeige(reader)
-    elif is_longcat(reader) or kind == DECODER_MODEL_TYPE:
+    elif is_longcat(reader) or kind == DECODER_MODEL_TYPE or named[0] is not None:
         spec = read_longcat(reader)
     else:
-        known = (*LONGCAT_MODEL_TYPES, "nanbeige", *_QWEN_MODEL_TYPES, NGRAM_MODEL_TYPE)
+        known = (*LONGCAT_MODEL_TYPES, "nanbeige", *QWEN_MODEL_TYPES, NGRAM_MODEL_TYPE)
         raise reader.unknown_family((*known, DECODER_MODEL_TYPE))
     return () if spec is None else (spec,)
 

@@ -7,8 +7,9 @@ import pytest
 
 from ngscale import presets
 from ngscale.config_reader import read_config
+from ngscale.design import read_design
 from ngscale.errors import InputError
-from ngscale.model_spec import LongcatModel, read_design
+from ngscale.model_spec import LatentAttention
 from ngscale.ngram_config import read_specs
 
 
@@ -50,8 +51,13 @@ def test_the_sparse_preset_is_lite_plus_indexers() -> None:
     lite = read_design(presets.resolve("longcat-flash-lite"))
     sparse = read_design(presets.resolve("longcat-flash-lite-sparse"))
     assert sparse.ngram == lite.ngram
-    assert isinstance(sparse.model, LongcatModel)
-    assert (sparse.model.index_n_heads, sparse.model.index_head_dim) == (16, 128)
+    ((_, layer),) = sparse.model.layers
+    first, second = layer.attentions
+    assert isinstance(first, LatentAttention)
+    assert isinstance(second, LatentAttention)
+    assert first.indexer is not None
+    assert (first.indexer.num_heads, first.indexer.head_dim) == (16, 128)
+    assert second.indexer is None
     keys = read_config(presets.resolve("longcat-flash-lite-sparse")).values
     assert "model_type" not in keys
     assert not any(key.startswith(("ngram_", "emb_")) for key in keys)

@@ -3,13 +3,13 @@
 from typing import Any
 
 from ngscale.budget.warnings import warnings
-from ngscale.model_spec import Design
+from ngscale.design import Design
 from ngscale.params import (
     Dtype,
     active_parameters,
     bytes_per_parameter,
     expert_only_equivalent,
-    num_experts,
+    moe_of,
     parameter_equivalent_experts,
     parameter_equivalent_moe,
     parameter_groups,
@@ -29,7 +29,7 @@ def build(design: Design, *, target: str, config_sha256: str, dtype: Dtype) -> R
     parameters = _parameters(design)
     results = {
         "parameters": parameters,
-        "parameter_equivalent_moe": None if design.ngram is None else _equivalent_moe(design),
+        "parameter_equivalent_moe": _equivalent_moe(design),
         "memory": _memory(design, dtype),
         "traffic": _traffic(design, dtype),
         "tables": _tables(design),
@@ -53,7 +53,12 @@ def _parameters(design: Design) -> dict[str, Any]:
         "groups": {name: count for name, count in groups.items() if name != "mtp"},
         "mtp": groups["mtp"],
         "active": {
-            convention: {"min": count.minimum, "max": count.maximum, "groups": list(count.groups)}
+            convention: {
+                "min": count.minimum,
+                "max": count.maximum,
+                "at": {str(real): parameters for real, parameters in count.at.items()},
+                "groups": list(count.groups),
+            }
             for convention, count in active_parameters(design).items()
         },
         "ngram_tables": groups["ngram_tables"],
@@ -62,14 +67,17 @@ def _parameters(design: Design) -> dict[str, Any]:
     }
 
 
-def _equivalent_moe(design: Design) -> dict[str, Any]:
+def _equivalent_moe(design: Design) -> dict[str, Any] | None:
+    """None where there are no tables to spend, or no experts to spend them on."""
+    if not design.ngrams or not design.model.moe_layers:
+        return None
     equivalent = parameter_equivalent_moe(design)
     total = total_parameters(equivalent)
     groups = parameter_groups(equivalent)
     del groups["mtp"]
     return {
-        "experts_per_layer": num_experts(equivalent.model),
-        "experts_per_layer_with_tables": num_experts(design.model),
+        "experts_per_layer": moe_of(equivalent.model).num_experts,
+        "experts_per_layer_with_tables": moe_of(design.model).num_experts,
         "exact_added_experts_per_layer": float(parameter_equivalent_experts(design)),
         "added_experts_per_layer_without_router": float(expert_only_equivalent(design)),
         "total": total,
@@ -94,36 +102,34 @@ def _memory(design: Design, dtype: Dtype) -> dict[str, Any]:
 
 def _traffic(design: Design, dtype: Dtype) -> dict[str, int]:
     """What one token reads from the tables: one row of each."""
-    num_tables = 0 if design.ngram is None else design.ngram.num_tables
-    row_bytes = design.table_width * bytes_per_parameter(dtype)["ngram_tables"]
+    width = bytes_per_parameter(dtype)["ngram_tables"]
+    row_bytes = [design.table_width(spec) * width for spec in design.ngrams]
     return {
-        "rows_per_token": num_tables,
-        "bytes_per_row": row_bytes,
-        "bytes_per_token": num_tables * row_bytes,
+        "rows_per_token": sum(spec.num_tables for spec in design.ngrams),
+        "bytes_per_row": max(row_bytes, default=0),
+        "bytes_per_token": sum(
+            spec.num_tables * size for spec, size in zip(design.ngrams, row_bytes, strict=True)
+        ),
     }
 
 
 def _tables(design: Design) -> list[dict[str, int]]:
-    spec = design.ngram
-    if spec is None:
-        return []
+    tables = [
+        (order, rows, design.table_width(spec))
+        for spec in design.ngrams
+        for order, rows in zip(spec.table_orders, spec.table_rows, strict=True)
+    ]
     return [
-        {
-            "index": table,
-            "order": spec.table_orders[table],
-            "rows": rows,
-            "width": design.table_width,
-            "parameters": rows * design.table_width,
-        }
-        for table, rows in enumerate(spec.table_rows)
+        {"index": index, "order": order, "rows": rows, "width": width, "parameters": rows * width}
+        for index, (order, rows, width) in enumerate(tables)
     ]
 
 
 def _table_rows(design: Design) -> dict[str, int | float] | None:
     """Extremes and sum of the table sizes; engines number the rows of all tables in one int32."""
-    if design.ngram is None:
+    rows = [size for spec in design.ngrams for size in spec.table_rows]
+    if not rows:
         return None
-    rows = design.ngram.table_rows
     return {
         "min": min(rows),
         "max": max(rows),
@@ -138,13 +144,17 @@ def _answer(target: str, results: dict[str, Any]) -> str:
     active = _range(parameters["active"]["with_projections"])
     if not results["tables"]:
         return f"{target} has {total} parameters, none in n-gram tables; {active} are active."
-    moe = results["parameter_equivalent_moe"]
-    return (
+    answer = (
         f"{target} has {total} parameters, {format_count(parameters['ngram_tables'])} "
         f"({format_share(parameters['ngram_share'])}) of them in {len(results['tables'])} n-gram "
-        f"tables; {active} are active; the parameter-equivalent MoE has "
-        f"{moe['experts_per_layer']} experts per layer instead of "
-        f"{moe['experts_per_layer_with_tables']}."
+        f"tables; {active} are active"
+    )
+    moe = results["parameter_equivalent_moe"]
+    if moe is None:
+        return f"{answer}."
+    return (
+        f"{answer}; the parameter-equivalent MoE has {moe['experts_per_layer']} experts per layer "
+        f"instead of {moe['experts_per_layer_with_tables']}."
     )
 
 

@@ -133,11 +133,14 @@ def _trade(results: Mapping[str, Any]) -> Section:
         "rows read per token": f"{traffic['rows_per_token']} x {traffic['bytes_per_row']:,} B "
         f"= {format_bytes(traffic['bytes_per_token'])}",
         "rows of all tables": f"{table_rows['total']:,} ({table_rows['int32_share']:.2%} of int32)",
-        "equivalent MoE, experts per layer": f"{moe['experts_per_layer']} "
-        f"({moe['total_difference']:+,} parameters)",
-        "added experts, with router rows": f"{moe['exact_added_experts_per_layer']:.2f}",
-        "added experts, matrices alone": f"{moe['added_experts_per_layer_without_router']:.2f}",
     }
+    if moe is not None:
+        figures |= {
+            "equivalent MoE, experts per layer": f"{moe['experts_per_layer']} "
+            f"({moe['total_difference']:+,} parameters)",
+            "added experts, with router rows": f"{moe['exact_added_experts_per_layer']:.2f}",
+            "added experts, matrices alone": f"{moe['added_experts_per_layer_without_router']:.2f}",
+        }
     table = Table(
         name="trade",
         title="Tables against experts",

@@ -1,6 +1,6 @@
 """What the arithmetic of a design alone says against it, as sentences. The audit looks closer."""
 
-from ngscale.model_spec import Design
+from ngscale.design import Design
 from ngscale.params import parameter_groups, total_parameters
 from ngscale.spec import MAX_TABLE_ROWS, NgramSpec
 from ngscale.units import format_share
@@ -13,9 +13,11 @@ _SHARE_CAP = 0.5
 
 def warnings(design: Design) -> list[str]:
     """The warnings that hold for ``design``, none where it has no tables."""
-    if design.ngram is None:
+    if not design.ngrams:
         return []
-    found = (_near_multiples(design.ngram), _large_share(design), _beyond_int32(design.ngram))
+    found = [_large_share(design)]
+    for spec in design.ngrams:
+        found += [_near_multiples(spec), _beyond_int32(spec)]
     return [sentence for sentence in found if sentence is not None]
 
 

@@ -34,7 +34,7 @@ def budget(
     import hashlib
 
     from ngscale.budget import build, report
-    from ngscale.model_spec import read_design
+    from ngscale.design import read_design
 
     path = presets.resolve(target)
     design = read_design(path)

@@ -13,17 +13,17 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ngscale.errors import SpecError
+from ngscale.architectures.ngscale_moe import DecoderConfig
+from ngscale.design import Design
 from ngscale.model.embedding import NgramEmbedding, embedding_std
 from ngscale.model.initialise import fill_normal, fill_slices
 from ngscale.model.moe import MixtureOfExperts
-from ngscale.model_spec import DecoderModel, Design
 
 
 class Attention(nn.Module):
     """Causal grouped-query attention with rotary positions."""
 
-    def __init__(self, model: DecoderModel) -> None:
+    def __init__(self, model: DecoderConfig) -> None:
         super().__init__()
         self.head_dim = model.head_dim
         query_dim = model.num_attention_heads * model.head_dim
@@ -71,7 +71,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class Block(nn.Module):
     """One layer: the stream plus attention, plus experts."""
 
-    def __init__(self, model: DecoderModel) -> None:
+    def __init__(self, model: DecoderConfig) -> None:
         super().__init__()
         self.input_layernorm = nn.RMSNorm(model.hidden_size, eps=model.rms_norm_eps)
         self.self_attn = Attention(model)
@@ -99,9 +99,7 @@ class Decoder(nn.Module):
 
     def __init__(self, design: Design) -> None:
         super().__init__()
-        model = design.model
-        if not isinstance(model, DecoderModel):
-            raise SpecError("only ngscale's own decoder can be built; got a LongCat model")
+        model = DecoderConfig.of(design.model)
         self.config = model
         self.embed_tokens: NgramEmbedding | nn.Embedding
         if design.ngram is None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ngscale.config_reader import ConfigReader, read_config
 from ngscale.console import say
+from ngscale.design import Design
 from ngscale.errors import (
     InputError,
     MissingExtraError,
@@ -28,7 +29,6 @@ from ngscale.errors import (
     UsageError,
 )
 from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
-from ngscale.model_spec import Design
 from ngscale.ngram_config import DECODER_MODEL_TYPE
 from ngscale.probe.structure import Structure, find_structure
 from ngscale.safetensors_header import weight_files

@@ -6,7 +6,7 @@ import pytest
 
 from ngscale import presets
 from ngscale.budget import build, report
-from ngscale.model_spec import read_design
+from ngscale.design import read_design
 from ngscale.records import RunRecord, dump_json
 
 

@@ -113,7 +113,7 @@ def test_an_unknown_dtype_is_a_usage_error() -> None:
         ("not json", "is not JSON"),
         ('{"a": 1, "a": 2}', "a: appears twice"),
         ('{"hidden_size": NaN}', "NaN is not a JSON number"),
-        ('{"model_type": "llama"}', 'model_type: "llama"'),
+        ('{"model_type": "llama9"}', 'model_type: "llama9"'),
         (
             json.dumps(LITE_CONFIG | {"moe_topk": "12"}),
             'moe_topk: must be a whole number, got "12"',

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor, nn
 
+from ngscale.design import Design, read_design
 from ngscale.errors import SpecError
 from ngscale.model.decoder import Block, Decoder, parameter_group
-from ngscale.model_spec import Design, read_design
 from ngscale.params import parameter_equivalent_moe, parameter_groups
 from ngscale.presets import resolve
 from tests.designs import decoder_designs

@@ -1,0 +1,87 @@
+"""config.json of every known architecture -> ModelSpec; one short file each.
+
+A file has ``MODEL_TYPES`` and ``read``; adding one adds a line to ``_FILES``. Standard library
+only.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ngscale.architectures import llama, longcat_flash, ngscale_moe, qwen3_moe
+from ngscale.config_reader import ConfigReader
+from ngscale.errors import InputError, SpecError
+from ngscale.model_spec import ModelSpec
+from ngscale.ngram_config import is_longcat
+
+_FILES = (ngscale_moe, longcat_flash, llama, qwen3_moe)
+
+READERS: Mapping[str, Callable[[ConfigReader], ModelSpec]] = {
+    name: file.read for file in _FILES for name in file.MODEL_TYPES
+}
+"""Every model_type that is understood."""
+WRAPPERS: tuple[str, ...] = ()
+"""Multi-modal model_types whose ``text_config`` is read, the rest is not counted."""
+
+
+def read_model(reader: ConfigReader) -> ModelSpec:
+    """The model a config.json describes, without its n-gram tables.
+
+    Raises:
+        InputError: names the file, the key, its value and what is expected.
+    """
+    kind = reader.model_type
+    if kind in WRAPPERS and "text_config" in reader.values:
+        return _lift(read_model(reader.object("text_config")), reader)
+    if kind is not None and kind in READERS:
+        read = READERS[kind]
+    elif is_longcat(reader):  # LongcatCausalLM's configs have no model_type
+        read = longcat_flash.read
+    else:
+        raise reader.unknown_family(sorted({*READERS, *WRAPPERS}))
+    try:
+        return read(reader)
+    except SpecError as error:
+        raise InputError(f"{reader.source}: {error}") from error
+
+
+def _lift(model: ModelSpec, reader: ConfigReader) -> ModelSpec:
+    """The text model of a multi-modal config: its keys are within ``text_config``."""
+    keys = model.expert_keys
+    if keys is not None:
+        keys = replace(
+            keys,
+            num_experts=f"text_config.{keys.num_experts}",
+            top_k=f"text_config.{keys.top_k}",
+            intermediate_size=f"text_config.{keys.intermediate_size}",
+        )
+    return replace(model, config=dict(reader.values), expert_keys=keys)
+
+
+def with_keys(model: ModelSpec, changes: Mapping[str, Any]) -> ModelSpec:
+    """The model of the same config.json with some keys changed (``ExpertKeys`` names them).
+
+    Raises:
+        InputError: the changed config makes no model.
+    """
+    config = copy.deepcopy(dict(model.config))
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        inner = config
+        for part in path:
+            inner = inner[part]
+        inner[last] = value
+    return read_model(ConfigReader(config, model.model_type))
+
+
+def with_experts(model: ModelSpec, num_experts: int) -> ModelSpec:
+    """The same model with another number of routed experts in every layer that has some.
+
+    Raises:
+        SpecError: it has none.
+        InputError: the number makes no model.
+    """
+    if model.expert_keys is None:
+        raise SpecError(f"{model.model_type} has no experts whose number could vary")
+    return with_keys(model, {model.expert_keys.num_experts: num_experts})
