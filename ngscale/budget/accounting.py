@@ -1,13 +1,14 @@
 """A design -> the record of its budget. Pure arithmetic; every count is an exact integer."""
 
+from dataclasses import asdict
 from typing import Any
 
+from ngscale.budget.costs import Workload, costs
 from ngscale.budget.warnings import warnings
 from ngscale.design import Design
 from ngscale.params import (
     Dtype,
     active_parameters,
-    bytes_per_parameter,
     expert_only_equivalent,
     moe_of,
     parameter_equivalent_experts,
@@ -20,18 +21,27 @@ from ngscale.spec import MAX_TABLE_ROWS
 from ngscale.units import format_count, format_share
 
 
-def build(design: Design, *, target: str, config_sha256: str, dtype: Dtype) -> RunRecord:
+def build(
+    design: Design,
+    *,
+    target: str,
+    config_sha256: str,
+    dtype: Dtype,
+    workload: Workload | None = None,
+) -> RunRecord:
     """The budget of ``design``, which a config.json of this hash describes.
 
     ``target`` is what the answer calls it; it must not be a path, for a record is a function of
     contents, not of places.
+
+    Raises:
+        UsageError: the design cannot be split over the ranks of ``workload``.
     """
-    parameters = _parameters(design)
+    workload = workload or Workload()
     results = {
-        "parameters": parameters,
+        "parameters": _parameters(design),
         "parameter_equivalent_moe": _equivalent_moe(design),
-        "memory": _memory(design, dtype),
-        "traffic": _traffic(design, dtype),
+        **costs(design, dtype, workload),
         "tables": _tables(design),
         "table_rows": _table_rows(design),
         "warnings": warnings(design),
@@ -39,7 +49,12 @@ def build(design: Design, *, target: str, config_sha256: str, dtype: Dtype) -> R
     return RunRecord(
         verb="budget",
         answer=_answer(target, results),
-        inputs={"target": target, "config_sha256": config_sha256, "dtype": dtype},
+        inputs={
+            "target": target,
+            "config_sha256": config_sha256,
+            "dtype": dtype,
+            **asdict(workload),
+        },
         results=results,
     )
 
@@ -83,33 +98,6 @@ def _equivalent_moe(design: Design) -> dict[str, Any] | None:
         "total": total,
         "total_difference": total - total_parameters(design),
         "groups": groups,
-    }
-
-
-def _memory(design: Design, dtype: Dtype) -> dict[str, Any]:
-    widths = bytes_per_parameter(dtype)
-    group_bytes = {name: count * widths[name] for name, count in parameter_groups(design).items()}
-    mtp_bytes = group_bytes.pop("mtp")
-    return {
-        "dtype": dtype,
-        "weight_bytes": sum(group_bytes.values()),
-        "ngram_table_bytes": group_bytes["ngram_tables"],
-        "mtp_bytes": mtp_bytes,
-        "group_bytes": group_bytes,
-        "bytes_per_parameter": widths,
-    }
-
-
-def _traffic(design: Design, dtype: Dtype) -> dict[str, int]:
-    """What one token reads from the tables: one row of each."""
-    width = bytes_per_parameter(dtype)["ngram_tables"]
-    row_bytes = [design.table_width(spec) * width for spec in design.ngrams]
-    return {
-        "rows_per_token": sum(spec.num_tables for spec in design.ngrams),
-        "bytes_per_row": max(row_bytes, default=0),
-        "bytes_per_token": sum(
-            spec.num_tables * size for spec, size in zip(design.ngrams, row_bytes, strict=True)
-        ),
     }
 
 
