@@ -144,12 +144,14 @@ def activations(design: Design, num_tokens: int) -> dict[str, Line]:
     and its log-sum in fp32; of a feed-forward block its hidden columns before and after the
     activation, gate and up apart; of experts that for each of the top-k, their inputs and outputs.
     For a GPT layer this is 32 D bytes and those log-sums: the 34 D of arXiv:2205.05198 (Eq. 2)
-    without its two dropout masks. The head keeps its input, that of the final norm, and the logits
-    in fp32.
+    without its two dropout masks. N-gram projections keep the rows. The head keeps its input, that
+    of the final norm, and the logits in fp32.
     """
     model = design.model
     hidden, vocab = model.hidden_size, model.vocab_size
     head = {"tokens": num_tokens, "head: 4 D + 4 V": 4 * hidden + 4 * vocab}
+    columns = sum(spec.num_tables * design.table_width(spec) for spec in design.ngrams)
+    rows = {"tokens": num_tokens, "2 B": 2, "columns of n-gram rows": columns}
     layers: Counter[Layer] = Counter()
     for copies, layer in model.layers:
         layers[layer] += copies
@@ -163,6 +165,7 @@ def activations(design: Design, num_tokens: int) -> dict[str, Line]:
                 {"tokens": num_tokens, "layers": copies, "bytes of a layer": costs[layer]}
                 for layer, copies in layers.items()
             ),
+            rows,
             head,
         ),
         "recompute": line(
@@ -170,6 +173,7 @@ def activations(design: Design, num_tokens: int) -> dict[str, Line]:
             "B",
             {"tokens": num_tokens, "layers": model.num_layers, "2 D": 2 * hidden},
             {"tokens": num_tokens, "bytes of the largest layer": largest},
+            rows,
             head,
         ),
     }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ngscale.budget.cost_sections import cost_sections
 from ngscale.records import Column, Figure, Panel, Report, RunRecord, Section, Series, Table
 from ngscale.units import format_bytes, format_count
 
@@ -10,12 +11,15 @@ _SMALLEST_BAR = 0.002
 """Groups below this share of both models would be bars without height."""
 
 
-def report(record: RunRecord) -> Report:
-    """What a person reads: where the parameters are, what they cost, what to doubt."""
+def report(record: RunRecord, *, explain: bool = False) -> Report:
+    """What a person reads: where the parameters are, what they cost, what to doubt; with
+    ``explain`` how every cost was computed.
+    """
     results = record.results
     sections = [_allocation(results), _active(results)]
     if results["tables"]:
         sections += [_trade(results), _tables(results)]
+    sections += cost_sections(record.inputs, results, explain=explain)
     if results["warnings"]:
         sections.append(_warnings(results["warnings"]))
     return Report(

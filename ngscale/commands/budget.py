@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from ngscale import presets
+from ngscale.budget import CacheDtype, Ranks, Workload, build, report
 from ngscale.commands.answer import JsonOption, OutOption, answer
 from ngscale.params import Dtype
 
@@ -24,6 +25,35 @@ def budget(
         ),
     ],
     dtype: Annotated[Dtype, typer.Option(help="What weights are stored as.")] = "bf16",
+    context: Annotated[
+        int, typer.Option(metavar="TOKENS", min=1, help="Tokens of a sequence.")
+    ] = 8192,
+    batch: Annotated[
+        int, typer.Option(metavar="SEQUENCES", min=1, help="Sequences at a time.")
+    ] = 1,
+    kv_dtype: Annotated[CacheDtype, typer.Option(help="What caches are kept as.")] = "bf16",
+    tp: Annotated[int, typer.Option(metavar="N", min=1, help="Tensor parallel ranks.")] = 1,
+    ep: Annotated[int, typer.Option(metavar="N", min=1, help="Expert parallel ranks.")] = 1,
+    pp: Annotated[int, typer.Option(metavar="N", min=1, help="Pipeline stages.")] = 1,
+    dp: Annotated[int, typer.Option(metavar="N", min=1, help="Data parallel copies.")] = 1,
+    table_shards: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="Ranks that the tables' rows are split over. Default: --tp."
+        ),
+    ] = None,
+    window_us: Annotated[
+        float | None,
+        typer.Option(
+            metavar="US",
+            min=0,
+            help="Microseconds between knowing a batch's tokens and needing its rows: tells the "
+            "largest batch whose reads are hidden.",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show how every cost is computed, line by line.")
+    ] = False,
     as_json: JsonOption = False,
     out: OutOption = None,
 ) -> None:
@@ -33,7 +63,6 @@ def budget(
     """
     import hashlib
 
-    from ngscale.budget import build, report
     from ngscale.design import read_design
 
     path = presets.resolve(target)
@@ -43,5 +72,12 @@ def budget(
         target=presets.title(target),
         config_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         dtype=dtype,
+        workload=Workload(
+            context_tokens=context,
+            num_sequences=batch,
+            cache_dtype=kv_dtype,
+            ranks=Ranks(tp=tp, ep=ep, pp=pp, dp=dp, table_shards=table_shards),
+            window_us=window_us,
+        ),
     )
-    answer(record, report(record), as_json=as_json, out=out)
+    answer(record, report(record, explain=explain), as_json=as_json, out=out)

@@ -37,6 +37,12 @@ def test_lites_report_has_every_part() -> None:
         "active",
         "trade",
         "tables",
+        "memory",
+        "flops",
+        "placement",
+        "tiers",
+        "anchors",
+        "arithmetic",
         "warnings",
     ]
 
@@ -51,7 +57,10 @@ def test_the_last_row_of_the_groups_is_their_sum() -> None:
 
 def test_a_report_without_tables_leaves_their_parts_out() -> None:
     made = report(record_of("longcat-flash-chat"))
-    assert [table.name for table in made.tables] == ["groups", "active"]
+    assert [table.name for table in made.tables] == [
+        *("groups", "active"),
+        *("memory", "flops", "arithmetic"),
+    ]
     (figure,) = made.figures
     assert [series.label for series in figure.panels[0].series] == ["this design"]
 

@@ -85,6 +85,12 @@ def test_out_holds_the_whole_report(tmp_path: Path) -> None:
         "active.csv",
         "trade.csv",
         "tables.csv",
+        "memory.csv",
+        "flops.csv",
+        "placement.csv",
+        "tiers.csv",
+        "anchors.csv",
+        "arithmetic.csv",
         "warnings.csv",
     }
     page = (tmp_path / "report.html").read_text()
