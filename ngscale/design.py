@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ngscale.architectures import read_model
-from ngscale.architectures.harmless import HARMLESS_KEYS
+from ngscale.architectures import deepseek_v4, harmless_keys, qwen4_exp, read_model
 from ngscale.architectures.ngscale_moe import DecoderConfig
 from ngscale.config_reader import ConfigReader, read_config
 from ngscale.errors import InputError, SpecError
@@ -93,7 +92,8 @@ def read_design(path: Path) -> Design:
     recorded = ConfigReader(outer, reader.source)
     model = read_model(recorded)
     try:
-        design = Design(model=model, ngrams=specs_if_any(recorded))
+        ngrams = specs_if_any(recorded)
+        design = Design(model=model, ngrams=ngrams, gates=_gates(recorded, len(ngrams)))
     except SpecError as error:
         raise InputError(f"{path}: {error}") from error
     _refuse_unknown(recorded, outer)
@@ -102,11 +102,22 @@ def read_design(path: Path) -> Design:
     return design
 
 
+def _gates(reader: ConfigReader, num_specs: int) -> tuple[NgramGate, ...]:
+    """What Engram's rows are read through, of the families that say it."""
+    if reader.model_type == "qwen4_exp" and "text_config" in reader.values:
+        reader = reader.object("text_config")
+    if num_specs and reader.model_type in qwen4_exp.MODEL_TYPES:
+        return qwen4_exp.read_gates(reader, num_specs)
+    if num_specs and reader.model_type in deepseek_v4.MODEL_TYPES:
+        return deepseek_v4.read_gates(reader, num_specs)
+    return ()
+
+
 def _refuse_unknown(reader: ConfigReader, values: _Recorder) -> None:
     """A null says nothing, so it changes nothing."""
     unknown = sorted(
         key
-        for key in set(values) - values.asked - HARMLESS_KEYS
+        for key in set(values) - values.asked - harmless_keys(reader.model_type)
         if reader.values.get(key) is not None
     )
     if unknown:

@@ -26,11 +26,18 @@ class Indexer:
     """Norms and biases."""
     top_k: int | None = None
     """Keys that attention then reads; None where the config does not say."""
+    compress_rate: int = 1
+    """Tokens that share one index key."""
 
     @property
     def parameters(self) -> int:
         """All of it."""
         return self.matmul_parameters + self.other_parameters
+
+    @property
+    def cached_values(self) -> int:
+        """Of the index key, for every token of the context, rounded up."""
+        return -(-self.head_dim // self.compress_rate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +99,8 @@ class GroupedAttention:
         """Numbers kept for every token of the context (of the window, where there is one)."""
         if not self.caches_kv:
             return 0
-        return self.num_kv_heads * (self.head_dim + self.value_head_dim)
+        index_key = 0 if self.indexer is None else self.indexer.cached_values
+        return self.num_kv_heads * (self.head_dim + self.value_head_dim) + index_key
 
     @property
     def pair_dim(self) -> int:
@@ -145,7 +153,7 @@ class LatentAttention:
     @property
     def cached_values(self) -> int:
         """The latent and the one rotary key, for every token of the context."""
-        index_key = 0 if self.indexer is None else self.indexer.head_dim
+        index_key = 0 if self.indexer is None else self.indexer.cached_values
         return self.kv_lora_rank + self.qk_rope_head_dim + index_key
 
     @property
@@ -213,7 +221,72 @@ class LinearAttention:
         return state + self.conv_dim * self.conv_kernel
 
 
-Attention = GroupedAttention | LatentAttention | LinearAttention
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressedAttention:
+    """DeepSeek-V4's: one key-value head, of the last ``local_window`` tokens and of older ones
+    compressed ``compress_rate`` to one; queries and output in low rank.
+    """
+
+    hidden_size: int
+    num_heads: int
+    head_dim: int
+    q_lora_rank: int
+    o_groups: int
+    o_lora_rank: int
+    local_window: int
+    compress_rate: int = 0
+    """0: nothing older is read."""
+    overlap: int = 1
+    """Times ``head_dim`` the compressor's projections are wide."""
+    indexer: Indexer | None = None
+
+    @property
+    def matmul_parameters(self) -> int:
+        """q_a, q_b, kv, o_a (one matrix a group), o_b, the compressor and the indexer."""
+        D, d = self.hidden_size, self.head_dim
+        query = self.q_lora_rank * (D + self.num_heads * d)
+        output = self.o_lora_rank * (self.num_heads * d + self.o_groups * D)
+        compressor = 2 * D * self.overlap * d if self.compress_rate else 0
+        indexer = 0 if self.indexer is None else self.indexer.matmul_parameters
+        return query + D * d + output + compressor + indexer
+
+    @property
+    def parameters(self) -> int:
+        """And norms, sinks and the compressor's position biases."""
+        norms = self.q_lora_rank + self.head_dim
+        compressor = 0
+        if self.compress_rate:
+            compressor = (self.compress_rate * self.overlap + 1) * self.head_dim
+        indexer = 0 if self.indexer is None else self.indexer.other_parameters
+        return self.matmul_parameters + norms + self.num_heads + compressor + indexer
+
+    @property
+    def cached_values(self) -> int:
+        """For every token of the context, on average, rounded up; ``state_values`` has the rest."""
+        if not self.compress_rate:
+            return 0
+        index_key = 0 if self.indexer is None else self.indexer.cached_values
+        return -(-self.head_dim // self.compress_rate) + index_key
+
+    @property
+    def pair_dim(self) -> int:
+        """For every query and token of the context, on average; the local window is apart."""
+        if not self.compress_rate:
+            return 0
+        return -(-2 * self.num_heads * self.head_dim // self.compress_rate)
+
+    @property
+    def window(self) -> int | None:
+        """``cached_values`` are of the whole context."""
+        return None
+
+    @property
+    def state_values(self) -> int:
+        """Of the local window."""
+        return self.local_window * self.head_dim
+
+
+Attention = GroupedAttention | LatentAttention | LinearAttention | CompressedAttention
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,8 +323,6 @@ class Experts:
     router_biases: int = 0
     """Biases an expert has in the router: of its projection, and the correction that balances the
     load (``e_score_correction_bias``)."""
-    has_router: bool = True
-    """False where the experts of a token are looked up by its id (DeepSeek-V4's first layers)."""
     shared: tuple[FeedForward, ...] = ()
     shared_gate: bool = False
     """A scalar gate on the shared expert (Qwen2-MoE)."""
@@ -275,7 +346,7 @@ class Experts:
     @property
     def router_parameters(self) -> int:
         """Without biases."""
-        return self.num_routed * self.hidden_size * self.has_router
+        return self.num_routed * self.hidden_size
 
     @property
     def router_bias_parameters(self) -> int:

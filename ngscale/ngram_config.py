@@ -349,6 +349,9 @@ def read_qwen(reader: ConfigReader) -> tuple[NgramSpec, ...]:
     depth = reader.whole("num_hidden_layers", default=MAX_TABLE_ROWS)
     if layers and layers[-1] > depth:
         raise reader.fail("ple_layer_ids", f"counts from 1 to {depth}, got {layers[-1]}")
+    row_multiple = reader.whole("make_ngram_vocab_size_divisible_by", default=128)
+    if not layers:
+        return ()
     # The first of a list is the text's end (modeling_qwen4_exp.py).
     if isinstance(reader.values.get("eos_token_id"), list):
         boundary = reader.wholes("eos_token_id", minimum=0, maximum=vocab_size - 1)[0]
@@ -367,7 +370,7 @@ def read_qwen(reader: ConfigReader) -> tuple[NgramSpec, ...]:
                 table_rows=rows[index],
                 boundary=boundary,
             ),
-            row_multiple=reader.whole("make_ngram_vocab_size_divisible_by", default=128),
+            row_multiple=row_multiple,
             padded_together=True,
             row_width=width // num_tables,
             layers=(layer - 1,),

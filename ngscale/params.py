@@ -213,7 +213,7 @@ def parameter_equivalent_experts(design: Design) -> Fraction:
         SpecError: the model has no experts.
     """
     experts = moe_of(design.model)
-    router = experts.hidden_size * experts.has_router + experts.router_biases
+    router = experts.hidden_size + experts.router_biases
     cost = experts.expert.parameters + router
     return Fraction(_ngram_parameters(design), num_moe_layers(design.model) * cost)
 

@@ -1,7 +1,7 @@
 """config.json of every known architecture -> ModelSpec; one short file each.
 
-A file has ``MODEL_TYPES`` and ``read``; adding one adds a line to ``_FILES``. Standard library
-only.
+A file has ``MODEL_TYPES``, ``read`` and, where its configs have keys that change no tensor and are
+nobody else's, ``IGNORED``; adding one adds a line to ``_FILES``. Standard library only.
 """
 
 import copy
@@ -9,19 +9,55 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ngscale.architectures import llama, longcat_flash, ngscale_moe, qwen3_moe
+from ngscale.architectures import (
+    deepseek_v3,
+    deepseek_v4,
+    gemma3n,
+    glm4_moe,
+    gpt2,
+    gpt_oss,
+    llama,
+    longcat_flash,
+    mixtral,
+    ngscale_moe,
+    olmoe,
+    qwen2_moe,
+    qwen3_moe,
+    qwen3_next,
+    qwen4_exp,
+)
+from ngscale.architectures.harmless import HARMLESS_KEYS
 from ngscale.config_reader import ConfigReader
 from ngscale.errors import InputError, SpecError
 from ngscale.model_spec import ModelSpec
-from ngscale.ngram_config import is_longcat
+from ngscale.ngram_config import LONGCAT_MODEL_TYPES, is_longcat
 
-_FILES = (ngscale_moe, longcat_flash, llama, qwen3_moe)
+_FILES = (
+    ngscale_moe,
+    longcat_flash,
+    deepseek_v3,
+    deepseek_v4,
+    gemma3n,
+    glm4_moe,
+    gpt2,
+    gpt_oss,
+    llama,
+    mixtral,
+    olmoe,
+    qwen2_moe,
+    qwen3_moe,
+    qwen3_next,
+    qwen4_exp,
+)
 
 READERS: Mapping[str, Callable[[ConfigReader], ModelSpec]] = {
     name: file.read for file in _FILES for name in file.MODEL_TYPES
 }
 """Every model_type that is understood."""
-WRAPPERS: tuple[str, ...] = ()
+_IGNORED: Mapping[str, frozenset[str]] = {
+    name: getattr(file, "IGNORED", frozenset()) for file in _FILES for name in file.MODEL_TYPES
+}
+WRAPPERS = ("gemma3", "gemma3n", "qwen4_exp")
 """Multi-modal model_types whose ``text_config`` is read, the rest is not counted."""
 
 
@@ -46,6 +82,11 @@ def read_model(reader: ConfigReader) -> ModelSpec:
         raise InputError(f"{reader.source}: {error}") from error
 
 
+def harmless_keys(model_type: str | None) -> frozenset[str]:
+    """Keys of config.json that change no tensor, of all architectures and of this one."""
+    return HARMLESS_KEYS | _IGNORED.get(model_type or LONGCAT_MODEL_TYPES[0], frozenset())
+
+
 def _lift(model: ModelSpec, reader: ConfigReader) -> ModelSpec:
     """The text model of a multi-modal config: its keys are within ``text_config``."""
     keys = model.expert_keys
@@ -56,7 +97,12 @@ def _lift(model: ModelSpec, reader: ConfigReader) -> ModelSpec:
             top_k=f"text_config.{keys.top_k}",
             intermediate_size=f"text_config.{keys.intermediate_size}",
         )
-    return replace(model, config=dict(reader.values), expert_keys=keys)
+    return replace(
+        model,
+        config=dict(reader.values),
+        expert_keys=keys,
+        ties_embeddings=reader.flag("tie_word_embeddings", default=model.ties_embeddings),
+    )
 
 
 def with_keys(model: ModelSpec, changes: Mapping[str, Any]) -> ModelSpec:

@@ -46,7 +46,14 @@ _SPARSE = """
 attention_method cli_factor index_local_tokens index_init_tokens
 """
 """Which keys a sparse attention reads."""
+_MODALITIES = """
+vision_config audio_config mm_tokens_per_image vision_soft_tokens_per_image
+audio_soft_tokens_per_image
+"""
+"""The other modalities, which are not counted."""
 
 HARMLESS_KEYS = frozenset(
-    f"{_FILE} {_TOKENS} {_POSITIONS} {_SCALES} {_ROUTING} {_RUNNING} {_SPARSE}".split()
+    " ".join(
+        (_FILE, _TOKENS, _POSITIONS, _SCALES, _ROUTING, _RUNNING, _SPARSE, _MODALITIES)
+    ).split()
 )

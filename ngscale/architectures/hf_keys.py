@@ -55,8 +55,7 @@ def windows(
     """The window of every layer: ``layer_types`` where given, else by the family's rule."""
     num_layers = reader.whole("num_hidden_layers")
     types = reader.words("layer_types", names, num_layers)
-    given = reader.values.get("sliding_window") is not None
-    window = reader.whole("sliding_window") if given else None
+    window = reader.whole("sliding_window", minimum=0, default=0, null=True) or None
     if types is not None:
         return [window if name == "sliding_attention" else None for name in types]
     return [window if slides(index) else None for index in range(num_layers)]

@@ -23,6 +23,13 @@ MODEL_TYPES = LONGCAT_MODEL_TYPES
 KEYS = ExpertKeys(
     num_experts="n_routed_experts", top_k="moe_topk", intermediate_size="expert_ffn_hidden_size"
 )
+IGNORED = frozenset(
+    (
+        "head_dim",
+        "num_key_value_heads",
+        "qk_head_dim",
+    )
+)
 
 
 def read(reader: ConfigReader) -> ModelSpec:

@@ -8,11 +8,8 @@ from ngscale.config_reader import ConfigReader
 from ngscale.model_spec import ExpertKeys, Experts, FeedForward, Layer, ModelSpec
 
 MODEL_TYPES = ("qwen3_moe",)
-KEYS = ExpertKeys(
-    num_experts="num_experts",
-    top_k="num_experts_per_tok",
-    intermediate_size="moe_intermediate_size",
-)
+_NUM_EXPERTS = ("num_experts", "num_local_experts")
+"""As released, and as transformers 5 writes it."""
 
 
 def read(reader: ConfigReader) -> ModelSpec:
@@ -38,7 +35,16 @@ def read(reader: ConfigReader) -> ModelSpec:
             )
             for window, sparse in zip(windows(reader, lambda _: slides), is_sparse, strict=True)
         ),
-        expert_keys=KEYS,
+        expert_keys=expert_keys(reader),
+    )
+
+
+def expert_keys(reader: ConfigReader) -> ExpertKeys:
+    """What this config calls the number of experts."""
+    return ExpertKeys(
+        num_experts=reader.one_of(_NUM_EXPERTS) or _NUM_EXPERTS[0],
+        top_k="num_experts_per_tok",
+        intermediate_size="moe_intermediate_size",
     )
 
 
@@ -49,7 +55,7 @@ def routed_experts(reader: ConfigReader) -> Experts:
             hidden_size=reader.whole("hidden_size"),
             intermediate_size=reader.whole("moe_intermediate_size"),
         ),
-        num_experts=reader.whole("num_experts"),
+        num_experts=reader.whole(expert_keys(reader).num_experts),
         top_k=reader.whole("num_experts_per_tok"),
     )
 
