@@ -100,6 +100,7 @@ def amounts(facts: Facts) -> dict[str, Amount]:
         ),
         "vocabulary_parameters": Amount(facts.vocabulary_parameters, "parameters"),
         "num_experts": Amount(facts.num_experts, "experts"),
+        "num_experts_per_tok": Amount(facts.num_experts_per_tok, "experts"),
         "inactive_experts": Amount(inactive / facts.num_experts, "share of experts"),
         "activation_ratio": Amount(
             facts.num_experts_per_tok / facts.num_experts, "share of experts"

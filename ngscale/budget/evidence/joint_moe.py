@@ -62,6 +62,7 @@ LAWS = (
         scope="over 280 Switch top-1 models; N_act counts embedding and unembedding (appendix A.1)",
         validity=(
             Range(quantity="num_experts", unit="experts", low=1, high=32),
+            Range(quantity="num_experts_per_tok", unit="experts", low=1, high=1),
             Range(
                 quantity="active_parameters_with_vocabulary",
                 unit="parameters",
@@ -73,6 +74,6 @@ LAWS = (
             NO_TABLES,
         ),
         compute=loss,
-        conditions=("ngram_parameters", "total_parameters"),
+        conditions=("ngram_parameters", "num_experts_per_tok", "total_parameters"),
     ),
 )

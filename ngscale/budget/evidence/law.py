@@ -61,7 +61,8 @@ class Range:
         if self.low <= value <= self.high:
             return None
         note = f": {self.why}" if self.why else ""
-        return f"{self.quantity} {number(value)} is outside {self.span()} of {source}{note}"
+        told = "not the" if self.low == self.high else "outside"
+        return f"{self.quantity} {number(value)} is {told} {self.span()} of {source}{note}"
 
     def span(self) -> str:
         """``1..32``, or the one value."""
