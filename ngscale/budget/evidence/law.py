@@ -54,11 +54,15 @@ class Range:
     why: str = ""
     """What leaving the range means, where its numbers alone do not say it."""
 
+    @property
+    def known(self) -> bool:
+        """Whether both ends are."""
+        return self.low is not None and self.high is not None
+
     def problem(self, value: float, source: str) -> str | None:
-        """Why ``value`` is outside, as a clause; None inside."""
-        if self.low is None or self.high is None:
-            return f"the range of {self.quantity} in {source} is not known to us"
-        if self.low <= value <= self.high:
+        """Why ``value`` is outside the known ends, as a clause; None otherwise."""
+        above = self.high is not None and value > self.high
+        if not above and (self.low is None or value >= self.low):
             return None
         note = f": {self.why}" if self.why else ""
         told = "not the" if self.low == self.high else "outside"
@@ -162,7 +166,7 @@ def outside(
                 f"{key}: {item.quantity} {number(amount.value)} is in {amount.unit}; "
                 f"{source} takes {item.unit}"
             )
-    # What is known to be outside says more than what nobody gave.
+    # What is known to be outside says more than what nobody gave or stated.
     for item in validity:
         amount = amounts.get(item.quantity)
         problem = None if amount is None else item.problem(amount.value, source)
@@ -171,6 +175,9 @@ def outside(
     for item in validity:
         if item.required and item.quantity not in amounts:
             return f"{item.quantity} is not given, and {source} needs it"
+    for item in validity:
+        if not item.known:
+            return f"the range of {item.quantity} in {source} is not known to us"
     return None
 
 
