@@ -5,6 +5,7 @@ below which ``train-small`` itself concludes nothing. Whether its interval conta
 leaving out the undecided would leave in the lucky.
 """
 
+import hashlib
 import json
 import math
 import statistics
@@ -28,7 +29,9 @@ class TrainedPair:
     name: str
     """The record's directory, relative to the one that was searched."""
     backbone: str
-    """Records with equal ones are one study: corpus, tokens and the MoE's active parameters."""
+    """Records with equal ones are one study: a short hash of corpus, tokens, constants of training
+    and the MoE's active parameters.
+    """
     ngram_parameters: int
     total_parameters: int
     active_parameters: int
@@ -110,7 +113,9 @@ def _pair(reader: ConfigReader, name: str) -> tuple[TrainedPair, int]:
     active = moe.whole("active_parameters", maximum=_MOST)
     pair = TrainedPair(
         name=name,
-        backbone=f"{inputs.values.get('corpus')} {tokens} {active}",
+        backbone=_short_hash(
+            [inputs.values.get("corpus"), inputs.values.get("training"), tokens, active]
+        ),
         ngram_parameters=design.object("groups").whole("ngram_tables", maximum=_MOST),
         total_parameters=design.whole("total_parameters", maximum=_MOST),
         active_parameters=design.whole("active_parameters", maximum=_MOST),
@@ -120,6 +125,10 @@ def _pair(reader: ConfigReader, name: str) -> tuple[TrainedPair, int]:
     if pair.ngram_parameters >= pair.total_parameters:
         raise design.fail("total_parameters", "is not above groups.ngram_tables")
     return pair, tokens
+
+
+def _short_hash(values: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _differences(reader: ConfigReader, num_seeds: int) -> tuple[float, ...]:

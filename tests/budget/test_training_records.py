@@ -81,6 +81,15 @@ def test_too_few_seeds_or_tokens_are_left_out_by_name(tmp_path: Path) -> None:
     )
 
 
+def test_records_on_one_backbone_are_one_study(tmp_path: Path) -> None:
+    longer = document()
+    longer["inputs"]["tokens"] *= 2
+    for name, content in (("a", document()), ("b", document()), ("c", longer)):
+        saved(tmp_path, content, name)
+    first, second, third = read_training_records(tmp_path).pairs
+    assert first.backbone == second.backbone != third.backbone
+
+
 def test_an_undecided_comparison_counts(tmp_path: Path) -> None:
     undecided = document()
     undecided["comparisons"][0]["differences"] = [-0.1, 0.1, 0.0]

@@ -37,7 +37,7 @@ class Facts:
     first_attention_ratio: float | None = None
     """||attn_out|| / ||resid_pre|| of the first attention, as ``ngscale probe`` measures it."""
     injection_layers: tuple[int, ...] | None = None
-    """Hidden layers that read the tables, 1-based; empty: the input embedding alone."""
+    """Hidden layers that read the tables, 0-based; empty: the input embedding alone."""
     table_lr_factor: float | None = None
     table_weight_decay: float | None = None
 

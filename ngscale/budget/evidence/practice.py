@@ -26,9 +26,9 @@ def _placement(facts: Facts) -> Measure:
         return Measure(value=None, keeps=None, sentence=sentence)
     return Measure(
         value=layers[0],
-        keeps=len(layers) == 1 and layers[0] <= 2,
-        sentence=f"tables are read in hidden layers {', '.join(map(str, layers))}; one early "
-        "layer (the 2nd) was as good as several",
+        keeps=len(layers) == 1 and layers[0] <= 1,
+        sentence=f"tables are read in hidden layers {', '.join(map(str, layers))} (0-based); one "
+        "early layer (the 2nd) was as good as several",
     )
 
 
@@ -50,8 +50,8 @@ RULES = (
         source="Qwen3.8-Flash-Next tech report (Table 7); arXiv:2601.07372 (placement study)",
         standing="published",
         statement="one early hidden layer suffices",
-        numbers={"layer": 2},
-        units="hidden layer, 1-based",
+        numbers={"layer": 1},
+        units="hidden layer, 0-based",
         denominator="a fixed table budget",
         scope="gated injection into hidden layers, not the input embedding",
         validity=(),

@@ -19,7 +19,7 @@ def test_shipped_shares_of_total() -> None:
 
 @pytest.mark.parametrize(
     ("layers", "verdict"),
-    [((2,), "holds"), ((15,), "broken"), ((2, 15), "broken"), ((), "outside evidence")],
+    [((1,), "holds"), ((14,), "broken"), ((1, 14), "broken"), ((), "outside evidence")],
 )
 def test_one_early_layer_suffices(layers: tuple[int, ...], verdict: str) -> None:
     assert judge(PLACEMENT, replace(LITE, injection_layers=layers)).verdict == verdict
