@@ -84,7 +84,15 @@ def read_design(path: Path) -> Design:
         InputError: names the file, the key, its value and what is expected; a key is refused too
             where the architecture does not know it, for it may change the tensors.
     """
-    reader = read_config(path)
+    return _design(read_config(path))
+
+
+def design_of(config: Mapping[str, Any], source: str = "config.json") -> Design:
+    """The same of a config that is at hand; ``source`` is what messages call it."""
+    return _design(ConfigReader(config, source))
+
+
+def _design(reader: ConfigReader) -> Design:
     outer = _Recorder(reader.values)
     inner = outer.get("text_config")
     if isinstance(inner, dict):
@@ -95,7 +103,7 @@ def read_design(path: Path) -> Design:
         ngrams = specs_if_any(recorded)
         design = Design(model=model, ngrams=ngrams, gates=_gates(recorded, len(ngrams)))
     except SpecError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{reader.source}: {error}") from error
     _refuse_unknown(recorded, outer)
     if isinstance(inner, _Recorder):
         _refuse_unknown(ConfigReader(inner, reader.source, "text_config."), inner)
