@@ -1,11 +1,13 @@
 """Asking a law: units, ranges, missing quantities."""
 
+from pathlib import Path
+
 import pytest
 
 from ngscale.budget.evidence import loss_difference
 from ngscale.budget.evidence.facts import amounts
 from ngscale.budget.evidence.law import Amount, Law, evaluate, number
-from ngscale.budget.evidence.registry import LAWS, RULES, law_named
+from ngscale.budget.evidence.registry import CURVES, LAWS, RULES, law_named
 from ngscale.budget.evidence.rule import Rule
 from ngscale.errors import UsageError
 from tests.budget.evidence.designs import BARE, LITE, without
@@ -103,3 +105,11 @@ def test_a_source_nobody_knows_is_bad_input() -> None:
 )
 def test_numbers_can_be_recognised(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_the_method_names_every_study(checkout: Path) -> None:
+    page = (checkout / "docs" / "method.md").read_text()
+    section = page.partition("**Evidence.**")[2].partition("## Probe")[0]
+    for entry in (*LAWS, *CURVES):
+        study = entry.source.partition(" (")[0].removesuffix(" tech report")
+        assert study in section or entry.key.startswith("engram"), study
