@@ -83,4 +83,7 @@ def _granularity() -> str:
 
 def _practice() -> str:
     told = ", ".join(f"{name} {share:.1%}" for name, share in practice.shipped_shares().items())
-    return f"Shipped shares of total spread as far: {told}; practice, not an optimum."
+    return (
+        f"Shipped shares of total spread as far: {told} (LongCat-2.0 and DeepSeek-V4.1 by "
+        "secondary accounts); practice, not an optimum."
+    )

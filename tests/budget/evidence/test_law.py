@@ -35,6 +35,12 @@ def test_a_law_nobody_knows_is_named_with_those_that_are() -> None:
         law_named("kaplan")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_amount_is_a_finite_number(value: float) -> None:
+    with pytest.raises(UsageError, match="tokens: is not a finite number"):
+        Amount(value, "tokens")
+
+
 def test_a_missing_quantity_is_told() -> None:
     outcome = evaluate(law_named("joint-moe"), without(amounts(BARE), "training_tokens"))
     assert outcome.reason == (
