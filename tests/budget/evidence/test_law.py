@@ -8,7 +8,7 @@ from ngscale.budget.evidence import loss_difference
 from ngscale.budget.evidence.facts import amounts
 from ngscale.budget.evidence.law import Amount, Law, evaluate, number
 from ngscale.budget.evidence.registry import CURVES, LAWS, RULES, law_named
-from ngscale.budget.evidence.rule import Rule
+from ngscale.budget.evidence.rule import Rule, judge
 from ngscale.errors import UsageError
 from tests.budget.evidence.designs import BARE, LITE, without
 
@@ -76,6 +76,13 @@ def test_every_law_and_rule_names_source_units_denominator_and_scope() -> None:
         assert entry.scope
     keys = [entry.key for entry in entries]
     assert len(set(keys)) == len(keys)
+
+
+def test_a_design_without_tables_breaks_no_rule() -> None:
+    for rule in RULES:
+        finding = judge(rule, BARE)
+        assert finding.verdict == "outside evidence"
+        assert finding.sentence.endswith("has no tables to judge")
 
 
 def test_laws_fitted_without_tables_say_nothing_of_a_design_with_them() -> None:
