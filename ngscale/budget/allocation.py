@@ -240,7 +240,7 @@ def allocation_json(facts: Facts, records: TrainingRecords | None = None) -> dic
     band = [_at(curve, share) for share in shares]
     here = estimate(
         curve,
-        share=float(facts.share("total")),
+        share=float(facts.share("total parameters")),
         total_active_ratio=facts.total_active_ratio,
     )
     return {

@@ -30,13 +30,15 @@ def disagreements(facts: Facts) -> list[str]:
 
 def _shares(facts: Facts) -> str:
     low, high = Fraction(engram.LOW).limit_denominator(), Fraction(engram.HIGH).limit_denominator()
-    of_total = [facts.convert(share, "sparse", "total") for share in (low, high)]
+    of_total = [
+        facts.convert(share, "sparse parameters", "total parameters") for share in (low, high)
+    ]
     return (
         "Optimal shares have three denominators: Engram's 20-25% of sparse parameters is "
         f"{float(of_total[0]):.1%}-{float(of_total[1]):.1%} of this design's total, Qwen3.8's 25% "
         "is of the total budget, arXiv:2601.21204 caps tables at 50% of total; this design's "
-        f"tables are {float(facts.share('total')):.1%} of total and "
-        f"{float(facts.share('sparse')):.1%} of sparse parameters."
+        f"tables are {float(facts.share('total parameters')):.1%} of total and "
+        f"{float(facts.share('sparse parameters')):.1%} of sparse parameters."
     )
 
 
@@ -81,4 +83,7 @@ def _granularity() -> str:
 
 def _practice() -> str:
     told = ", ".join(f"{name} {share:.1%}" for name, share in practice.shipped_shares().items())
-    return f"Shipped shares of total spread as far: {told}; practice, not an optimum."
+    return (
+        f"Shipped shares of total spread as far: {told} (LongCat-2.0 and DeepSeek-V4.1 by "
+        "secondary accounts); practice, not an optimum."
+    )

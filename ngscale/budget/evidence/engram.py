@@ -21,7 +21,7 @@ CURVE = TradeCurve(
     key="engram.allocation",
     source="arXiv:2601.07372 (sec. 3)",
     standing="published",
-    denominator="sparse",
+    denominator="sparse parameters",
     scope="9.9B total, 993M active, validation loss; the tie at 60% is told in words",
     validity=(
         _RATIO,
@@ -42,7 +42,7 @@ CURVE = TradeCurve(
 
 
 def _share(facts: Facts) -> Measure:
-    share = float(facts.share("sparse"))
+    share = float(facts.share("sparse parameters"))
     return Measure(
         value=share,
         keeps=LOW <= share <= HIGH,

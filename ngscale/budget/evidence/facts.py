@@ -7,9 +7,9 @@ from typing import Literal
 from ngscale.budget.evidence.law import Amount
 from ngscale.errors import SpecError
 
-Denominator = Literal["total", "sparse", "total budget"]
-"""``sparse``: Engram's P_tot - P_act, both without word embedding and LM head. ``total budget``:
-what a study that trades experts for tables holds fixed; of one design it is the total."""
+Denominator = Literal["total parameters", "sparse parameters", "total budget"]
+"""Sparse: Engram's P_tot - P_act, both without word embedding and LM head. Total
+budget: what a study that trades experts for tables holds fixed; of one design it is the total."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +70,11 @@ class Facts:
 
     def whole(self, denominator: Denominator) -> int:
         """The parameters that a share by ``denominator`` is a share of."""
-        if denominator == "sparse":
-            return self.sparse_parameters
-        return self.total_parameters
+        return {
+            "total parameters": self.total_parameters,
+            "sparse parameters": self.sparse_parameters,
+            "total budget": self.total_parameters,
+        }[denominator]
 
     def share(self, denominator: Denominator) -> Fraction:
         """The n-gram tables' share, exactly."""
@@ -106,8 +108,12 @@ def amounts(facts: Facts) -> dict[str, Amount]:
             facts.num_experts_per_tok / facts.num_experts, "share of experts"
         ),
         "total_active_ratio": Amount(facts.total_active_ratio, "total / active"),
-        "share_of_total": Amount(float(facts.share("total")), "share of total parameters"),
-        "share_of_sparse": Amount(float(facts.share("sparse")), "share of sparse parameters"),
+        "share_of_total": Amount(
+            float(facts.share("total parameters")), "share of total parameters"
+        ),
+        "share_of_sparse": Amount(
+            float(facts.share("sparse parameters")), "share of sparse parameters"
+        ),
         "share_of_budget": Amount(float(facts.share("total budget")), "share of total budget"),
     }
     if facts.training_tokens is not None:

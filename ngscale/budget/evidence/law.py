@@ -4,6 +4,7 @@ A law is asked with `Amount`s, numbers that carry their unit. The convention a s
 part of a quantity's name (``active_parameters_with_vocabulary``), so that it cannot be mixed up.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -38,6 +39,11 @@ class Amount:
 
     value: float
     unit: Unit
+
+    def __post_init__(self) -> None:
+        """Refuse what no range can hold."""
+        if not math.isfinite(self.value):
+            raise UsageError(f"{self.value} {self.unit}: is not a finite number")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

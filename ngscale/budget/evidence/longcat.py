@@ -91,7 +91,7 @@ def _entry(facts: Facts) -> Measure:
 
 
 def _cap(facts: Facts) -> Measure:
-    share = float(facts.share("total"))
+    share = float(facts.share("total parameters"))
     return Measure(
         value=share,
         keeps=share <= CAP,
@@ -110,7 +110,7 @@ def _width(facts: Facts) -> Measure:
 
 def _depth(facts: Facts) -> Measure:
     layers = facts.num_shortcut_layers
-    share = float(facts.share("total"))
+    share = float(facts.share("total parameters"))
     if layers is None:
         return Measure(value=None, keeps=None, sentence="the number of shortcut layers is unknown")
     tried = 10 <= layers <= 40 and 0.45 <= share <= 0.55

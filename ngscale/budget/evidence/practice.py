@@ -9,7 +9,9 @@ SHIPPED = {
     "DeepSeek-V4.1-Flash": (196e9, 552e9 + 196e9),
     "Qwen3.8-Flash-Next": (51.2e9, 125e9 + 51.2e9),
 }
-"""(table, total) parameters; from published, rounded sizes except Lite's."""
+"""(table, total) parameters; from published, rounded sizes except Lite's. LongCat-2.0's and
+DeepSeek-V4.1's are from secondary accounts.
+"""
 
 
 def shipped_shares() -> dict[str, float]:
@@ -65,7 +67,7 @@ RULES = (
         numbers={"lr_factor": 5, "weight_decay": 0},
         units="factor",
         denominator="base learning rate",
-        scope="Engram type; Qwen3.8 states no factor",
+        scope="Engram type; Qwen3.8 states no factor, DeepSeek-V4.1 is by a secondary account",
         validity=(),
         measure=_optimiser,
     ),

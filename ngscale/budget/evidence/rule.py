@@ -48,6 +48,9 @@ class Finding:
 
 def judge(rule: Rule, facts: Facts) -> Finding:
     """Holds or broken only where the rule was found, outside evidence everywhere else."""
+    if facts.ngram_parameters == 0:
+        sentence = "outside evidence: the design has no tables to judge"
+        return Finding(verdict="outside evidence", value=None, sentence=sentence)
     measure = rule.measure(facts)
     problem = outside(rule.validity, amounts(facts), source=rule.source, key=rule.key)
     if problem is not None:

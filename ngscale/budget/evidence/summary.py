@@ -200,16 +200,19 @@ def _figure(results: Mapping[str, Any]) -> Figure:
 
 def _trade_panel(study: Mapping[str, Any]) -> Panel:
     points = study["points"]
+    rounded = all(point["error"] is not None for point in points)
     return Panel(
         title=study["source"],
         x_label=f"tables' share of {study['denominator']} (%)",
         y_label="nats/token of this study",
         series=(
             Series(
-                label="published",
+                label="published, within rounding" if rounded else "published",
                 x=[100 * point["share"] for point in points],
                 y=[point["loss"] for point in points],
                 style="points",
+                low=[point["loss"] - point["error"] for point in points] if rounded else None,
+                high=[point["loss"] + point["error"] for point in points] if rounded else None,
             ),
             Series(
                 label="interpolated",
@@ -224,7 +227,7 @@ def _trade_panel(study: Mapping[str, Any]) -> Panel:
 def _row_panel(study: Mapping[str, Any]) -> Panel:
     return Panel(
         title=study["source"],
-        x_label=f"{study['x']} (decades)",
+        x_label=f"log10 of {study['x']}",
         y_label="nats/token of this study",
         series=(
             Series(

@@ -37,7 +37,7 @@ def test_between_the_anchors_it_says_that_it_interpolates() -> None:
     assert result.nats == pytest.approx(-0.0139 / 2, abs=1e-6)
     assert result.low is None
     assert result.sign is None
-    assert "interpolated between the published 20% and 60% of sparse" in result.reason
+    assert "interpolated between the published 20% and 60% of sparse parameters" in result.reason
 
 
 @pytest.mark.parametrize(

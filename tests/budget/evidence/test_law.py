@@ -1,12 +1,14 @@
 """Asking a law: units, ranges, missing quantities."""
 
+from pathlib import Path
+
 import pytest
 
 from ngscale.budget.evidence import loss_difference
 from ngscale.budget.evidence.facts import amounts
 from ngscale.budget.evidence.law import Amount, Law, evaluate, number
-from ngscale.budget.evidence.registry import LAWS, RULES, law_named
-from ngscale.budget.evidence.rule import Rule
+from ngscale.budget.evidence.registry import CURVES, LAWS, RULES, law_named
+from ngscale.budget.evidence.rule import Rule, judge
 from ngscale.errors import UsageError
 from tests.budget.evidence.designs import BARE, LITE, without
 
@@ -31,6 +33,12 @@ def test_granularity_is_counted_two_ways_that_do_not_mix() -> None:
 def test_a_law_nobody_knows_is_named_with_those_that_are() -> None:
     with pytest.raises(UsageError, match="kaplan: is no known law; known: joint-moe, abnar"):
         law_named("kaplan")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_amount_is_a_finite_number(value: float) -> None:
+    with pytest.raises(UsageError, match="tokens: is not a finite number"):
+        Amount(value, "tokens")
 
 
 def test_a_missing_quantity_is_told() -> None:
@@ -70,6 +78,13 @@ def test_every_law_and_rule_names_source_units_denominator_and_scope() -> None:
     assert len(set(keys)) == len(keys)
 
 
+def test_a_design_without_tables_breaks_no_rule() -> None:
+    for rule in RULES:
+        finding = judge(rule, BARE)
+        assert finding.verdict == "outside evidence"
+        assert finding.sentence.endswith("has no tables to judge")
+
+
 def test_laws_fitted_without_tables_say_nothing_of_a_design_with_them() -> None:
     """EVIDENCE 3: no published law has a fitted memory-parameter term."""
     known = amounts(LITE)
@@ -103,3 +118,11 @@ def test_a_source_nobody_knows_is_bad_input() -> None:
 )
 def test_numbers_can_be_recognised(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_the_method_names_every_study(checkout: Path) -> None:
+    page = (checkout / "docs" / "method.md").read_text()
+    section = page.partition("**Evidence.**")[2].partition("## Probe")[0]
+    sources = [law.source for law in LAWS] + [curve.source for curve in CURVES]
+    for source in sources:
+        assert source.partition(" (")[0].removesuffix(" tech report") in section
