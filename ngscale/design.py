@@ -21,6 +21,7 @@ from ngscale.ngram_config import (
     spec_json,
     specs_if_any,
 )
+from ngscale.ngram_params import table_width
 from ngscale.policy import mode_policy
 from ngscale.spec import NgramSpec
 
@@ -37,6 +38,7 @@ class Design:
 
     def __post_init__(self) -> None:
         """Refuse more tables than the hidden size has columns for."""
+        assert len(self.gates) in (0, len(self.ngrams))
         for spec in self.ngrams:
             if spec.row_width is None:
                 check_num_tables(spec.num_tables, hidden_size=self.model.hidden_size)
@@ -54,7 +56,7 @@ class Design:
 
     def table_width(self, spec: NgramSpec) -> int:
         """Columns of every table: stated, or ``hidden_size // num_tables``."""
-        return spec.row_width or self.model.hidden_size // spec.num_tables
+        return table_width(spec, self.model.hidden_size)
 
 
 class _Recorder(dict[str, Any]):

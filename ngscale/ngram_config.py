@@ -275,7 +275,7 @@ def read_nanbeige(reader: ConfigReader) -> NgramSpec | None:
     spec = dataclasses.replace(
         spec,
         row_multiple=reader.whole("emb_tp_num", default=1, null=True),
-        fusion=fusion,
+        fusion="average" if fusion == "average" else "concat_rows",
         word_scale="mean" if fusion == "average" else "none",
         layers=layers,
     )

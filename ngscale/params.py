@@ -3,12 +3,14 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import zip_longest
 from typing import Literal
 
 from ngscale.architectures import with_experts
 from ngscale.design import Design
 from ngscale.errors import SpecError
 from ngscale.model_spec import Experts, ModelSpec
+from ngscale.ngram_params import ngram_parameters
 
 GROUPS = (
     "word_embedding",
@@ -57,32 +59,14 @@ def parameter_groups(design: Design) -> dict[str, int]:
     counts["mtp"] += sum(
         copies * layer.group_counts().total() for copies, layer in model.mtp_layers
     )
-    for index, spec in enumerate(design.ngrams):
-        counts["ngram_tables"] += spec.physical_rows * design.table_width(spec)
-        counts["ngram_projections"] += _projection_parameters(design, index)
+    for spec, gate in zip_longest(design.ngrams, design.gates):
+        ngram = ngram_parameters(spec, hidden_size=model.hidden_size, gate=gate)
+        counts["ngram_tables"] += ngram.stored
+        counts["ngram_projections"] += ngram.projections
         if spec.amplification == "layernorm":
             counts["norms"] += model.hidden_size
     assert set(counts) == set(GROUPS), "a group has no name"
     return {group: counts[group] for group in GROUPS}
-
-
-def _projection_parameters(design: Design, index: int) -> int:
-    """What stands between the rows and the residual stream.
-
-    Raises:
-        SpecError: the shapes of that are not known.
-    """
-    spec, hidden_size = design.ngrams[index], design.model.hidden_size
-    joint_width = spec.num_tables * design.table_width(spec)
-    if spec.fusion == "average":
-        return joint_width * hidden_size
-    if spec.fusion == "concat":
-        return (hidden_size + joint_width) * hidden_size
-    if spec.fusion == "gated":
-        if index >= len(design.gates):
-            raise SpecError(f"the gate of the n-gram tables of layers {spec.layers} is not known")
-        return design.gates[index].parameters
-    return 0
 
 
 def total_parameters(design: Design) -> int:

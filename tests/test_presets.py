@@ -15,28 +15,27 @@ from ngscale.ngram_config import read_specs
 
 def test_every_preset_has_a_source() -> None:
     sources = tomllib.loads((Path(presets.__file__).parent / "sources.toml").read_text())
-    assert sorted(sources) == presets.ngram_names()
+    assert sorted(sources) == presets.all_names()
     for source in sources.values():
         assert {"model", "paper", "values", "published"} <= set(source)
 
 
 def test_presets_of_whole_models_are_those_whose_shapes_are_all_published() -> None:
     """LongCat-2.0 is absent on purpose: its attention dimensions are not published."""
-    assert presets.names() == [
-        "longcat-flash-chat",
-        "longcat-flash-lite",
-        "longcat-flash-lite-sparse",
-    ]
+    with_tables = [name for name in presets.names() if name in presets.with_tables()]
+    assert with_tables == ["longcat-flash-lite", "longcat-flash-lite-sparse"]
     for name in presets.names():
         read_design(presets.resolve(name))
 
 
 def test_presets_with_tables_are_those_that_have_a_spec() -> None:
-    for name in presets.ngram_names():
+    for name in presets.all_names():
         if name in presets.with_tables():
             assert read_specs(presets.resolve(name))
         else:
-            with pytest.raises(InputError, match="no n-gram tables"):
+            with pytest.raises(
+                InputError, match="no n-gram tables|is not understood; known: longcat"
+            ):
                 read_specs(presets.resolve(name))
 
 
@@ -84,7 +83,7 @@ def test_a_directory_without_a_config_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_target_lists_the_presets(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no such file, .* presets: blt, deepseek-v4.1-flash, "):
+    with pytest.raises(InputError, match=r"no such file, .* presets: blt, deepseek-v3, "):
         presets.resolve(str(tmp_path / "longcat-flash"))
 
 

@@ -1,8 +1,10 @@
 """A design -> the record of its budget. Pure arithmetic; every count is an exact integer."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from ngscale.budget.checkpoint import compare, verdict
 from ngscale.budget.costs import Workload, costs
 from ngscale.budget.warnings import warnings
 from ngscale.design import Design
@@ -17,6 +19,7 @@ from ngscale.params import (
     total_parameters,
 )
 from ngscale.records import RunRecord
+from ngscale.safetensors_header import TensorHeader
 from ngscale.spec import MAX_TABLE_ROWS
 from ngscale.units import format_count, format_share
 
@@ -28,8 +31,10 @@ def build(
     config_sha256: str,
     dtype: Dtype,
     workload: Workload | None = None,
+    tensors: Mapping[str, TensorHeader] | None = None,
 ) -> RunRecord:
-    """The budget of ``design``, which a config.json of this hash describes.
+    """The budget of ``design``, which a config.json of this hash describes; with ``tensors``, those
+    of a checkpoint, what that holds.
 
     ``target`` is what the answer calls it; it must not be a path, for a record is a function of
     contents, not of places.
@@ -44,6 +49,7 @@ def build(
         **costs(design, dtype, workload),
         "tables": _tables(design),
         "table_rows": _table_rows(design),
+        "checkpoint": None if tensors is None else compare(design, tensors),
         "warnings": warnings(design),
     }
     return RunRecord(
@@ -127,6 +133,12 @@ def _table_rows(design: Design) -> dict[str, int | float] | None:
 
 
 def _answer(target: str, results: dict[str, Any]) -> str:
+    checkpoint = results["checkpoint"]
+    said = "" if checkpoint is None else f" {verdict(checkpoint)}"
+    return f"{_answer_of_design(target, results)}{said}"
+
+
+def _answer_of_design(target: str, results: dict[str, Any]) -> str:
     parameters = results["parameters"]
     total = format_count(parameters["total"])
     active = _range(parameters["active"]["with_projections"])

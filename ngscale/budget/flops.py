@@ -2,14 +2,15 @@
 query and key. Exact integers; sums over a context are told as they are, not rounded to a mean.
 
 Norms, softmax, activations, rotary embeddings and the averaging of rows are not counted, as in
-arXiv:2204.02311 (appendix B) and arXiv:2001.08361 (sec. 2.1).
+arXiv:2204.02311 (appendix B) and arXiv:2001.08361 (sec. 2.1), nor is what residual streams cost to
+mix once the weights of the mixture are computed (hyper-connections, AltUp).
 """
 
 from collections import Counter
 
 from ngscale.budget.arithmetic import Line, line
 from ngscale.design import Design
-from ngscale.model_spec import Attention, GroupedAttention, LatentAttention, LinearAttention
+from ngscale.model_spec import Attention, CompressedAttention, LatentAttention, LinearAttention
 from ngscale.params import parameter_groups
 
 
@@ -63,7 +64,7 @@ def matmuls(design: Design, *, most: bool) -> list[Line]:
                 {
                     "2": 2,
                     "layers": copies,
-                    "weights": sum(b.matmul_parameters for b in block.shared),
+                    "weights": block.shared_parameters,
                 }
                 for copies, block, _ in experts
             ),
@@ -102,33 +103,46 @@ def pairs(design: Design, context_tokens: int, *, decode: bool) -> Line:
             tokens = 1 if decode else context_tokens
             terms.append({"6": 6, "layers": copies, "state": state, "tokens": tokens})
             continue
-        limit = block.window
-        if block.indexer is not None:
-            scored = _num_pairs(context_tokens, block.window, decode=decode)
-            columns = block.indexer.num_heads * block.indexer.head_dim
-            terms.append({"2": 2, "indexers": copies, "columns": columns, "pairs": scored})
-            top_k = block.indexer.top_k
-            limit = min(limit or top_k, top_k) if top_k else limit
-        terms.append(
-            {
-                "2": 2,
-                "layers": copies,
-                "columns": _columns(block, decode=decode),
-                "pairs": _num_pairs(context_tokens, limit, decode=decode),
-            }
-        )
+        for columns, limit, rate in _reads(block, decode=decode):
+            count = num_pairs(context_tokens, limit, rate=rate, decode=decode)
+            terms.append({"2": 2, "layers": copies, "columns": columns, "pairs": count})
     return line(f"FLOPs: attention, {what} {context_tokens} tokens", "FLOP", *terms)
 
 
-def _columns(block: GroupedAttention | LatentAttention, *, decode: bool) -> int:
-    if decode and isinstance(block, LatentAttention):
-        return block.num_heads * (2 * block.kv_lora_rank + block.qk_rope_head_dim)
-    return block.pair_dim
+def _reads(block: Attention, *, decode: bool) -> list[tuple[int, int | None, int]]:
+    """(columns multiplied for every key, keys read at most, tokens that share a key): of the
+    indexer, and of the attention itself.
+    """
+    reads: list[tuple[int, int | None, int]] = []
+    indexer = None if isinstance(block, LinearAttention) else block.indexer
+    if indexer is not None:
+        reads.append((indexer.num_heads * indexer.head_dim, block.window, indexer.compress_rate))
+    top_k = None if indexer is None else indexer.top_k
+    if isinstance(block, CompressedAttention):
+        columns = 2 * block.num_heads * block.head_dim
+        reads.append((columns, block.local_window, 1))
+        if block.compress_rate:
+            reads.append((columns, top_k, block.compress_rate))
+    elif isinstance(block, LatentAttention) and decode:
+        columns = block.num_heads * (2 * block.kv_lora_rank + block.qk_rope_head_dim)
+        reads.append((columns, _smaller(block.window, top_k), 1))
+    else:
+        reads.append((block.pair_dim, _smaller(block.window, top_k), 1))
+    return reads
 
 
-def _num_pairs(context_tokens: int, window: int | None, *, decode: bool) -> int:
-    """Keys that are read: by one token behind the context, or by each of its tokens, added up."""
+def _smaller(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def num_pairs(context_tokens: int, limit: int | None, *, rate: int = 1, decode: bool) -> int:
+    """Keys that are read, ``limit`` by a token at most, where ``rate`` tokens share one: by the
+    token behind the context, or by each of its tokens, added up.
+    """
     if decode:
-        return min(context_tokens + 1, window or context_tokens + 1)
-    width = min(window or context_tokens, context_tokens)
-    return width * (width + 1) // 2 + (context_tokens - width) * width
+        available = (context_tokens + 1) // rate
+        return available if limit is None else min(available, limit)
+    growing = context_tokens if limit is None else min(context_tokens, rate * limit - 1)
+    full, rest = divmod(growing, rate)  # sum of i // rate for i = 1 .. growing
+    below = rate * full * (full - 1) // 2 + full * (rest + 1)
+    return below + (0 if limit is None else (context_tokens - growing) * limit)

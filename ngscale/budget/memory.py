@@ -8,6 +8,7 @@ from ngscale.budget.arithmetic import Line, line
 from ngscale.design import Design
 from ngscale.model_spec import (
     Attention,
+    CompressedAttention,
     Experts,
     FeedForward,
     GroupedAttention,
@@ -52,25 +53,24 @@ def cache_of(
     counts: Counter[Attention] = Counter()
     for copies, block in attentions:
         counts[block] += copies
-    growing = [(copies, block) for block, copies in counts.items() if block.cached_values]
-    per_token = [_cached(block, copies) | {"bytes": width} for copies, block in growing]
+    per_token = [
+        (block, {"layers": copies, **_cached(block), "bytes": width})
+        for block, copies in counts.items()
+    ]
     return [
-        line("KV cache of one token", "B", *per_token),
+        line("KV cache of one token", "B", *(term for _, term in per_token)),
         line(
             "KV cache of one more token beyond all windows",
             "B",
-            *(
-                term
-                for term, (_, block) in zip(per_token, growing, strict=True)
-                if block.window is None
-            ),
+            *(term for block, term in per_token if block.window is None),
         ),
         line(
             "KV cache of one sequence",
             "B",
             *(
-                {"tokens": min(context_tokens, block.window or context_tokens)} | term
-                for term, (_, block) in zip(per_token, growing, strict=True)
+                {"layers": copies, **term, "bytes": width}
+                for block, copies in counts.items()
+                for term in _kept(block, context_tokens)
             ),
         ),
         line(
@@ -79,17 +79,34 @@ def cache_of(
             *(
                 {"layers": copies, "state values": block.state_values, "fp32 bytes": _STATE_BYTES}
                 for block, copies in counts.items()
+                if isinstance(block, LinearAttention)
             ),
         ),
     ]
 
 
-def _cached(block: Attention, copies: int) -> dict[str, int]:
-    """The factors of the values that these blocks keep of a token."""
-    if isinstance(block, GroupedAttention):
+def _cached(block: Attention) -> dict[str, int]:
+    """The factors of ``cached_values``; those of a compressed attention are a mean, rounded up."""
+    if isinstance(block, GroupedAttention) and block.caches_kv and block.indexer is None:
         columns = block.head_dim + block.value_head_dim
-        return {"layers": copies, "KV heads": block.num_kv_heads, "K and V columns": columns}
-    return {"layers": copies, "latent and rotary columns": block.cached_values}
+        return {"KV heads": block.num_kv_heads, "K and V columns": columns}
+    if isinstance(block, LatentAttention):
+        return {"latent and rotary columns": block.cached_values}
+    return {"values": block.cached_values}
+
+
+def _kept(block: Attention, context_tokens: int) -> list[dict[str, int]]:
+    """The factors of what one block keeps of a sequence."""
+    if not isinstance(block, CompressedAttention):
+        tokens = min(context_tokens, block.window or context_tokens)
+        return [{"tokens": tokens, **_cached(block)}]
+    kept = [{"tokens": min(context_tokens, block.local_window), "columns": block.head_dim}]
+    if block.compress_rate:
+        kept.append({"keys": context_tokens // block.compress_rate, "columns": block.head_dim})
+    if block.indexer is not None:
+        keys = context_tokens // block.indexer.compress_rate
+        kept.append({"index keys": keys, "columns": block.indexer.head_dim})
+    return kept
 
 
 def training(design: Design, num_tokens: int) -> dict[str, Line]:
@@ -205,7 +222,10 @@ def _attention_activations(block: Attention) -> tuple[int, int]:
         latents = 2 * (block.q_lora_rank or 0) + 2 * block.kv_lora_rank + block.qk_rope_head_dim
         values = block.num_heads * block.v_head_dim
         return latents + 2 * query_dim + 2 * values, block.num_heads
-    assert isinstance(block, LinearAttention)
+    if isinstance(block, CompressedAttention):
+        query = block.num_heads * block.head_dim
+        low_rank = 2 * block.q_lora_rank + block.o_groups * block.o_lora_rank
+        return low_rank + 2 * query + block.head_dim, block.num_heads
     out = block.num_value_heads * block.value_head_dim
     return 2 * block.conv_dim + 3 * out, 2 * block.num_value_heads
 

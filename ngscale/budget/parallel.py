@@ -17,6 +17,7 @@ from ngscale.design import Design
 from ngscale.errors import UsageError
 from ngscale.model_spec import (
     Attention,
+    CompressedAttention,
     Experts,
     FeedForward,
     GroupedAttention,
@@ -131,6 +132,12 @@ def _layer(layer: Layer, ranks: Ranks) -> Layer:
 def _attention(block: Attention, tp: int) -> Attention:
     if isinstance(block, LatentAttention):
         return replace(block, num_heads=_part(block.num_heads, tp, "num_attention_heads"))
+    if isinstance(block, CompressedAttention):
+        return replace(
+            block,
+            num_heads=_part(block.num_heads, tp, "num_attention_heads"),
+            o_groups=_part(block.o_groups, tp, "o_groups"),
+        )
     if isinstance(block, GroupedAttention):
         num_kv_heads = block.num_kv_heads
         if num_kv_heads < tp:

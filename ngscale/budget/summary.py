@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ngscale.budget.checkpoint import verdict
 from ngscale.budget.cost_sections import cost_sections
 from ngscale.records import Column, Figure, Panel, Report, RunRecord, Section, Series, Table
 from ngscale.units import format_bytes, format_count
@@ -19,6 +20,8 @@ def report(record: RunRecord, *, explain: bool = False) -> Report:
     sections = [_allocation(results), _active(results)]
     if results["tables"]:
         sections += [_trade(results), _tables(results)]
+    if results["checkpoint"] is not None:
+        sections.append(_checkpoint(results["checkpoint"]))
     sections += cost_sections(record.inputs, results, explain=explain)
     if results["warnings"]:
         sections.append(_warnings(results["warnings"]))
@@ -171,6 +174,38 @@ def _tables(results: Mapping[str, Any]) -> Section:
     )
     table = Table(name="tables", title="Tables", columns=columns, rows=results["tables"])
     return Section(heading="The n-gram tables", tables=(table,))
+
+
+def _checkpoint(block: Mapping[str, Any]) -> Section:
+    rows = [
+        {
+            **group,
+            "difference": None
+            if group["by_config"] is None
+            else group["parameters"] - group["by_config"],
+            "types": ", ".join(group["dtypes"]),
+        }
+        for group in block["groups"]
+    ]
+    columns = (
+        Column(key="group", title="group"),
+        Column(key="num_tensors", title="tensors", spec=","),
+        Column(key="parameters", title="parameters", spec=","),
+        Column(key="by_config", title="by config.json", spec=","),
+        Column(key="difference", title="difference", spec="+,"),
+        Column(key="bytes", title="bytes", spec=","),
+        Column(key="types", title="types"),
+    )
+    unknown = block["unknown_names"]
+    names = f" No group is known for: {', '.join(unknown)}." if unknown else ""
+    return Section(
+        heading="What the checkpoint holds",
+        paragraphs=(
+            f"{verdict(block)} Read from the headers alone. Copies of the word embedding, scales "
+            f"of quantised weights and constants are no parameters.{names}",
+        ),
+        tables=(Table(name="checkpoint", title="Checkpoint", columns=columns, rows=rows),),
+    )
 
 
 def _warnings(sentences: list[str]) -> Section:

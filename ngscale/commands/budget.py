@@ -1,5 +1,6 @@
 """``ngscale budget``."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,7 +8,9 @@ import typer
 from ngscale import presets
 from ngscale.budget import CacheDtype, Ranks, Workload, build, report
 from ngscale.commands.answer import JsonOption, OutOption, answer
+from ngscale.errors import UsageError
 from ngscale.params import Dtype
+from ngscale.safetensors_header import inside, read_headers
 
 
 def _complete(incomplete: str) -> list[str]:
@@ -16,14 +19,22 @@ def _complete(incomplete: str) -> list[str]:
 
 def budget(
     target: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="TARGET",
             help=f"A preset ({', '.join(presets.names())}), a config.json, or a directory that "
             "holds one.",
             autocompletion=_complete,
         ),
-    ],
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A directory of safetensors, or one such file: its headers are compared with the "
+            "TARGET, by default the config.json in that directory.",
+        ),
+    ] = None,
     dtype: Annotated[Dtype, typer.Option(help="What weights are stored as.")] = "bf16",
     context: Annotated[
         int, typer.Option(metavar="TOKENS", min=1, help="Tokens of a sequence.")
@@ -65,6 +76,10 @@ def budget(
 
     from ngscale.design import read_design
 
+    if target is None:
+        if checkpoint is None or checkpoint.is_file():
+            raise UsageError("a TARGET, or --checkpoint with a directory that has a config.json")
+        target = str(inside(checkpoint, "config.json"))
     path = presets.resolve(target)
     design = read_design(path)
     record = build(
@@ -79,5 +94,6 @@ def budget(
             ranks=Ranks(tp=tp, ep=ep, pp=pp, dp=dp, table_shards=table_shards),
             window_us=window_us,
         ),
+        tensors=None if checkpoint is None else read_headers(checkpoint),
     )
     answer(record, report(record, explain=explain), as_json=as_json, out=out)
