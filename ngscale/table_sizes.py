@@ -129,9 +129,7 @@ def sound_ratio(ratio: float, base: int, orders: Sequence[int]) -> float | None:
     return None
 
 
-def sound_ratios(
-    ratios: Sequence[float], base: int, orders: Sequence[int]
-) -> list[float | None]:
+def sound_ratios(ratios: Sequence[float], base: int, orders: Sequence[int]) -> list[float | None]:
     """``sound_ratio`` of many, scored together; on the grid of thousandths alone."""
     from ngscale.lattice_score import lattice_scores
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ngscale.architectures import with_experts, with_keys
+from ngscale.budget.design_facts import CONVENTION, shortcut_layers, vocabulary_counted
 from ngscale.budget.evidence.facts import Facts
 from ngscale.design import Design
 from ngscale.errors import NoResultError, SpecError
@@ -25,8 +26,6 @@ from ngscale.params import (
 )
 from ngscale.spec import MAX_TABLE_ROWS, Amplification
 
-ACTIVE_CONVENTION = "with_projections"
-"""The blocks and the head, no look-ups; of zero experts none is chosen (``params``)."""
 _WIDTH_MULTIPLE = 64
 _GRANULARITIES = (4, 2, 1)
 """Experts so many times narrower, as many times more of them active; and wider ones."""
@@ -110,46 +109,10 @@ class Trade:
             num_subtables=self.num_subtables or None,
             hash_base=mixture.model.vocab_size,
             table_rows=(self.table_rows,) * self.num_tables,
+            num_shortcut_layers=shortcut_layers(mixture.model),
             training_tokens=training_tokens,
             injection_layers=() if self.num_tables else None,
         )
-
-
-def facts_of(design: Design, training_tokens: int | None = None) -> Facts:
-    """The same of a design as it stands."""
-    groups = parameter_groups(design)
-    active = active_parameters(design)[ACTIVE_CONVENTION]
-    mixtures = {experts for _, experts in design.model.moe_layers}
-    experts = mixtures.pop() if len(mixtures) == 1 else None
-    spec = design.ngrams[0] if len(design.ngrams) == 1 else None
-    layers = tuple(layer for one in design.ngrams for layer in one.layers)
-    return Facts(
-        total_parameters=total_parameters(design),
-        active_parameters=active.maximum,
-        vocabulary_parameters=groups["word_embedding"] + groups["lm_head"],
-        active_vocabulary_parameters=_vocabulary_counted(groups, active.groups),
-        ngram_parameters=groups["ngram_tables"],
-        num_experts=1 if experts is None else experts.num_experts,
-        num_experts_per_tok=1 if experts is None else experts.top_k,
-        max_order=None if spec is None else spec.max_order,
-        num_subtables=None if spec is None else spec.num_subtables,
-        hash_base=None if spec is None else spec.hash_base,
-        table_rows=() if spec is None else spec.table_rows,
-        num_shortcut_layers=_shortcut_layers(design.model),
-        training_tokens=training_tokens,
-        injection_layers=layers if design.ngrams else None,
-    )
-
-
-def _shortcut_layers(model: ModelSpec) -> int | None:
-    """A layer with two attentions is a shortcut layer; two ordinary ones count as one."""
-    if all(len(layer.attentions) == 2 for _, layer in model.layers):
-        return model.num_layers
-    return model.num_layers // 2 or None
-
-
-def _vocabulary_counted(groups: dict[str, int], counted: tuple[str, ...]) -> int:
-    return sum(groups[group] for group in ("word_embedding", "lm_head") if group in counted)
 
 
 def mixtures(model: ModelSpec, active: int | None, dtype: Dtype) -> list[Mixture]:
@@ -168,7 +131,7 @@ def mixtures(model: ModelSpec, active: int | None, dtype: Dtype) -> list[Mixture
         width, top_k = _closest(model, own, active)
     found = []
     for finer in _GRANULARITIES:
-        if width % finer == 0 and (width // finer) % _WIDTH_MULTIPLE == 0 or finer == 1:
+        if (width % finer == 0 and (width // finer) % _WIDTH_MULTIPLE == 0) or finer == 1:
             found.append((width // finer, top_k * finer))
     if top_k % 2 == 0:
         found.append((2 * width, top_k // 2))
@@ -184,7 +147,7 @@ def _closest(model: ModelSpec, own: Experts, active: int) -> tuple[int, int]:
             choices.append((tried, top_k))
     slope = own.expert.matmul_parameters // width * _copies(model)
     constant = (
-        active_parameters(Design(model=model))[ACTIVE_CONVENTION].maximum
+        active_parameters(Design(model=model))[CONVENTION].maximum
         - slope * width * own.active_range[1]
     )
 
@@ -226,7 +189,7 @@ def _mixture(model: ModelSpec, own: Experts, width: int, top_k: int, dtype: Dtyp
         slope = counts[1] - counts[0]
         return counts[0] - few * slope, slope
 
-    active = active_parameters(Design(model=changed[0]))[ACTIVE_CONVENTION]
+    active = active_parameters(Design(model=changed[0]))[CONVENTION]
     weights = [
         sum(count * bytes_of[group] for group, count in one.items() if group != "mtp")
         for one in groups
@@ -247,14 +210,14 @@ def _mixture(model: ModelSpec, own: Experts, width: int, top_k: int, dtype: Dtyp
         top_k=top_k,
         total=affine([total_parameters(Design(model=one)) for one in changed]),
         active=affine(
-            [active_parameters(Design(model=one))[ACTIVE_CONVENTION].maximum for one in changed]
+            [active_parameters(Design(model=one))[CONVENTION].maximum for one in changed]
         ),
         weight_bytes=affine(weights),
         read_bytes=affine(read),
         expert_bytes=(groups[1]["experts"] - groups[0]["experts"]) * bytes_of["experts"],
         num_zero_experts=own.num_zero_experts,
         vocabulary=groups[0]["word_embedding"] + groups[0]["lm_head"],
-        active_vocabulary=_vocabulary_counted(groups[0], active.groups),
+        active_vocabulary=vocabulary_counted(groups[0], active.groups),
     )
 
 

@@ -9,7 +9,7 @@ from ngscale import presets
 from ngscale.budget.allocation import allocation_json
 from ngscale.budget.design_facts import facts_of
 from ngscale.budget.evidence import evidence_results
-from ngscale.model_spec import Design, read_design
+from ngscale.design import Design, read_design
 from ngscale.records import dump_json
 from tests.designs import decoder_designs
 
@@ -36,7 +36,7 @@ def test_every_design_with_facts_has_evidence_in_strict_json(design: Design) -> 
 
 
 def test_a_design_without_tables_has_none_of_their_facts() -> None:
-    facts = facts_of(replace(LITE, ngram=None), real_experts="most")
+    facts = facts_of(replace(LITE, ngrams=()), real_experts="most")
     assert facts.ngram_parameters == 0
     assert facts.table_rows == ()
     assert facts.injection_layers is None
