@@ -27,6 +27,8 @@ from ngscale.params import (
 from ngscale.spec import MAX_TABLE_ROWS, Amplification
 
 _WIDTH_MULTIPLE = 64
+_OFF = 0.02
+"""How far active parameters may be from those asked for."""
 _GRANULARITIES = (4, 2, 1)
 """Experts so many times narrower, as many times more of them active; and wider ones."""
 _LOOKED_UP = ("word_embedding", "position_embedding", "per_layer_embedding", "ngram_tables")
@@ -135,7 +137,12 @@ def mixtures(model: ModelSpec, active: int | None, dtype: Dtype) -> list[Mixture
             found.append((width // finer, top_k * finer))
     if top_k % 2 == 0:
         found.append((2 * width, top_k // 2))
-    return [_mixture(model, own, width, top_k, dtype) for width, top_k in found]
+    made = [_mixture(model, own, width, top_k, dtype) for width, top_k in found]
+    wanted = active or active_parameters(Design(model=model))[CONVENTION].maximum
+    # Shared experts are as wide as routed ones in some families, and change with them.
+    return [
+        one for one in made if abs(one.at(one.active, own.num_experts) - wanted) <= _OFF * wanted
+    ]
 
 
 def _closest(model: ModelSpec, own: Experts, active: int) -> tuple[int, int]:
@@ -159,7 +166,7 @@ def _closest(model: ModelSpec, own: Experts, active: int) -> tuple[int, int]:
 
     best = min(choices, key=distance)
     found = constant + slope * best[0] * best[1]
-    if abs(found - active) > 0.02 * active:
+    if abs(found - active) > _OFF * active:
         raise NoResultError(
             f"--active {active:,}: the model without routed experts has {constant:,} active "
             f"parameters and the nearest design {found:,}; experts cannot make up the difference"
