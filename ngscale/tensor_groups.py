@@ -20,7 +20,7 @@ _PATTERNS = (
     (r"embed_tokens\.amplifier\.", "norms"),
     # embeddings and head
     (r"embed_tokens_per_layer\.", "per_layer_embedding"),
-    (r"(^|\.)(embed_tokens|wte)(\.words)?\.weight", "word_embedding"),
+    (r"(^|\.)(embed_tokens|wte)(\.word_embeddings)?\.weight", "word_embedding"),
     (r"(^|\.)wpe\.weight", "position_embedding"),
     (r"(^|\.)lm_head\.", "lm_head"),
     # between the blocks

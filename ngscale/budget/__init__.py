@@ -2,8 +2,7 @@
 
 from ngscale.budget.accounting import build
 from ngscale.budget.costs import Workload
-from ngscale.budget.memory import CacheDtype
 from ngscale.budget.parallel import Ranks
 from ngscale.budget.summary import report
 
-__all__ = ["CacheDtype", "Ranks", "Workload", "build", "report"]
+__all__ = ["Ranks", "Workload", "build", "report"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from ngscale.design import Design
 from ngscale.errors import InputError
+from ngscale.ngram_config import DECODER_MODEL_TYPE
 from ngscale.params import GROUPS, parameter_groups
 from ngscale.safetensors_header import TensorHeader
 from ngscale.tensor_groups import group_of, is_constant
@@ -85,6 +86,8 @@ def _group(design: Design, tensor: TensorHeader, tensors: Mapping[str, TensorHea
         group = group_of(name, num_layers=design.model.num_layers)
     except InputError:
         return UNKNOWN
+    if group == "router_bias" and design.model.model_type == DECODER_MODEL_TYPE:
+        return CONSTANTS  # a buffer that balances the load, counted with no parameters there
     return COPIES if _is_copy(design, tensor, group, tensors) else group
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from ngscale.budget import flops, memory
 from ngscale.budget.arithmetic import Line
-from ngscale.budget.memory import CacheDtype
 from ngscale.budget.parallel import Ranks, Stage, split
 from ngscale.budget.placement import TIERS, TableReads, anchors, feed, is_validated
 from ngscale.design import Design
@@ -24,7 +23,7 @@ class Workload:
 
     context_tokens: int = 8192
     num_sequences: int = 1
-    cache_dtype: CacheDtype = "bf16"
+    cache_dtype: Dtype = "bf16"
     ranks: Ranks = field(default_factory=Ranks)
     window_us: float | None = None
     """Time between knowing a batch's token ids and needing the rows; None: not known."""

@@ -78,6 +78,9 @@ class Frontier:
     """By share of the tables, all with sound sizes."""
     baseline: Placed
     """The model without tables and with as many experts as the total takes."""
+    own_width: tuple[Placed, ...]
+    """Every feasible design with tables whose experts are as wide as the model's, in one shape of
+    tables, by share; sizes not yet sound."""
     num_designs: int
     """Feasible ones, every placement apart."""
     num_on_frontier: int
@@ -132,10 +135,11 @@ def frontier(design: Design, limits: Limits) -> Frontier:
         )
     best = [feasible[i] for i in np.flatnonzero(_undominated(feasible)).tolist()]
     best = _one_of_equals(best, design)
-    shown = _sound(_thinned(sorted(best, key=_by_share)))
+    alike = [one for one in feasible if one.trade.mixture is own and one.trade.num_tables]
     return Frontier(
-        designs=tuple(shown),
+        designs=tuple(_sound(_thinned(sorted(best, key=_by_share)))),
         baseline=baselines[0],
+        own_width=tuple(sorted(_one_of_equals(alike, design), key=_by_share)),
         num_designs=len(feasible),
         num_on_frontier=len(best),
         has_loss=any(one.difference.nats is not None for one in feasible if one.trade.num_tables),
@@ -209,7 +213,7 @@ def _undominated(designs: Sequence[Placed]) -> Bool[np.ndarray, " designs"]:
     kept = np.zeros(len(designs), dtype=bool)
     known = np.array([one.difference.nats is not None for one in designs])
     for has_loss in (True, False):
-        where = np.flatnonzero(known == has_loss)
+        where = np.flatnonzero(known == has_loss).tolist()
         if len(where):
             axes = np.array(
                 [

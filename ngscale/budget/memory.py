@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Literal
 
 from ngscale.budget.arithmetic import Line, line
 from ngscale.design import Design
@@ -18,12 +17,10 @@ from ngscale.model_spec import (
 )
 from ngscale.params import Dtype, bytes_per_parameter, parameter_groups
 
-CacheDtype = Literal["bf16", "fp8", "fp32"]
-CACHE_BYTES: dict[CacheDtype, int] = {"bf16": 2, "fp8": 1, "fp32": 4}
+CACHE_BYTES: dict[Dtype, int] = {"bf16": 2, "fp8": 1, "fp32": 4}
 _STATE_BYTES = 4
 """Linear attention's state is kept in fp32 (transformers' Qwen3-Next, flash-linear-attention)."""
 
-TableOptimizer = Literal["adamw", "sparse_adam", "rowwise_adagrad"]
 ADAMW_BYTES = {"bf16 weight": 2, "gradient": 2, "fp32 weight": 4, "moments": 8}
 """Of one parameter, in mixed precision: 16 (arXiv:1910.02054, sec. 3.1)."""
 
@@ -38,7 +35,7 @@ def weights(design: Design, dtype: Dtype) -> list[Line]:
     ]
 
 
-def cache(design: Design, context_tokens: int, cache_dtype: CacheDtype) -> list[Line]:
+def cache(design: Design, context_tokens: int, cache_dtype: Dtype) -> list[Line]:
     """What one sequence of a context keeps: per token, per token beyond all windows, in all, and
     the state whose size does not depend on the context.
     """
@@ -46,7 +43,7 @@ def cache(design: Design, context_tokens: int, cache_dtype: CacheDtype) -> list[
 
 
 def cache_of(
-    attentions: Iterable[tuple[int, Attention]], context_tokens: int, cache_dtype: CacheDtype
+    attentions: Iterable[tuple[int, Attention]], context_tokens: int, cache_dtype: Dtype
 ) -> list[Line]:
     """The same of (how many alike, attention)."""
     width = CACHE_BYTES[cache_dtype]
@@ -111,7 +108,7 @@ def _kept(block: Attention, context_tokens: int) -> list[dict[str, int]]:
 
 def training(design: Design, num_tokens: int) -> dict[str, Line]:
     """Weights, gradients and optimiser state: of everything but the tables under AdamW, and of the
-    tables under each ``TableOptimizer``. ``num_tokens`` are those of one step on one rank.
+    tables under each of three optimisers. ``num_tokens`` are those of one step on one rank.
 
     ``sparse_adam`` (torch's SparseAdam, lazy Adam) keeps AdamW's state and gradients only of the
     rows that were read; ``rowwise_adagrad`` (FBGEMM's exact row-wise) keeps one fp32 a row and bf16

@@ -11,6 +11,7 @@ a stage that reads them in several layers has them once, two stages have a copy 
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from math import ceil
 
 from ngscale.design import Design
@@ -24,7 +25,7 @@ from ngscale.model_spec import (
     LatentAttention,
     Layer,
 )
-from ngscale.params import parameter_groups
+from ngscale.ngram_params import ngram_parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ def stage_layers(num_layers: int, num_stages: int) -> list[int]:
 
 
 def _stage(design: Design, ranks: Ranks, index: int, own: Counter[Layer], places: range) -> Stage:
-    model, groups = design.model, parameter_groups(design)
+    model = design.model
     layers = tuple((copies, _layer(layer, ranks)) for layer, copies in own.items())
     parameters: Counter[str] = Counter()
     for copies, layer in layers:
@@ -107,13 +108,14 @@ def _stage(design: Design, ranks: Ranks, index: int, own: Counter[Layer], places
         elif not is_first:
             parameters["lm_head"] += vocab  # a copy of the word embedding
     rows = 0
-    for spec in design.ngrams:
+    for spec, gate in zip_longest(design.ngrams, design.gates):
         if not set(spec.layers or (0,)) & set(places):
             continue
         held = ceil(spec.physical_rows / (ranks.table_shards or ranks.tp))
         rows += held
         parameters["ngram_tables"] += held * design.table_width(spec)
-        parameters["ngram_projections"] += groups["ngram_projections"] // len(design.ngrams)
+        ngram = ngram_parameters(spec, hidden_size=model.hidden_size, gate=gate)
+        parameters["ngram_projections"] += ngram.projections
         parameters["norms"] += model.hidden_size * (spec.amplification == "layernorm")
     return Stage(layers=layers, parameters=parameters, table_rows=rows)
 

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from ngscale import presets
-from ngscale.budget import CacheDtype, Ranks, Workload, build, report
 from ngscale.commands.answer import JsonOption, OutOption, answer
 from ngscale.errors import UsageError
 from ngscale.params import Dtype
@@ -42,7 +41,7 @@ def budget(
     batch: Annotated[
         int, typer.Option(metavar="SEQUENCES", min=1, help="Sequences at a time.")
     ] = 1,
-    kv_dtype: Annotated[CacheDtype, typer.Option(help="What caches are kept as.")] = "bf16",
+    kv_dtype: Annotated[Dtype, typer.Option(help="What caches are kept as.")] = "bf16",
     tp: Annotated[int, typer.Option(metavar="N", min=1, help="Tensor parallel ranks.")] = 1,
     ep: Annotated[int, typer.Option(metavar="N", min=1, help="Expert parallel ranks.")] = 1,
     pp: Annotated[int, typer.Option(metavar="N", min=1, help="Pipeline stages.")] = 1,
@@ -68,12 +67,13 @@ def budget(
     as_json: JsonOption = False,
     out: OutOption = None,
 ) -> None:
-    """Count a design's parameters, memory and table reads, and price the equivalent MoE.
+    """Count a design's parameters, bytes, FLOPs and table reads, and price the equivalent MoE.
 
     Example: ngscale budget longcat-flash-lite
     """
     import hashlib
 
+    from ngscale.budget import Ranks, Workload, build, report
     from ngscale.design import read_design
 
     if target is None:

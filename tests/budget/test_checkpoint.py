@@ -177,5 +177,6 @@ def test_our_own_checkpoint_is_what_its_config_describes(tmp_path: Path) -> None
     block = compare(read_design(tmp_path / "config.json"), read_headers(tmp_path))
     assert block["differences"] == []
     held = groups_of(block)
+    assert held.pop("constants") == 2 * 4  # e_score_correction_bias of 4 experts in 2 layers
     assert held == {group: n for group, n in parameter_groups(design).items() if n}
     assert json.dumps(block)

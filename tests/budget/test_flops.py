@@ -7,43 +7,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngscale import presets
 from ngscale.budget.flops import matmuls, num_pairs, pairs
 from ngscale.design import Design, read_design
 from ngscale.params import parameter_groups
 from tests.architectures.test_transformers import CASES, config_of, written
-from tests.budget.configs import DEEPSEEK_V3, LLAMA_3_8B, design_of
-
-LITE = read_design(presets.resolve("longcat-flash-lite"))
+from tests.budget.configs import DEEPSEEK_V3, LITE, LLAMA_8B
 
 
 def per_token(design: Design, *, most: bool = True) -> int:
     return sum(one.value for one in matmuls(design, most=most))
 
 
-def test_training_a_dense_model_takes_6_flops_a_weight_and_token(tmp_path: Path) -> None:
+def test_training_a_dense_model_takes_6_flops_a_weight_and_token() -> None:
     """arXiv:2001.08361, sec. 2.1: C = 6ND, N the weights that are multiplied: here all but the word
     embedding and the norms.
     """
-    design = design_of(LLAMA_3_8B, tmp_path)
+    design = LLAMA_8B
     groups = parameter_groups(design)
     multiplied = groups["attention"] + groups["dense_ffn"] + groups["lm_head"]
     assert 3 * per_token(design) == 6 * multiplied
     assert 6 * multiplied == 6 * (8_030_261_248 - 128_256 * 4096 - 65 * 4096)
 
 
-def test_attention_of_a_dense_model_is_half_of_12_lhqt(tmp_path: Path) -> None:
+def test_attention_of_a_dense_model_is_half_of_12_lhqt() -> None:
     """arXiv:2204.02311, appendix B: 12 L H Q T a token forward and backward, of which a causal mask
     needs half and the diagonal.
     """
-    design, tokens = design_of(LLAMA_3_8B, tmp_path), 4096
+    design, tokens = LLAMA_8B, 4096
     all_tokens = 3 * pairs(design, tokens, decode=False).value
     assert all_tokens == 12 * 32 * 32 * 128 * tokens * (tokens + 1) // 2
 
 
-def test_deepseek_v3_multiplies_its_37b_active_parameters(tmp_path: Path) -> None:
+def test_deepseek_v3_multiplies_its_37b_active_parameters() -> None:
     """arXiv:2412.19437: 37B active; all but the word embedding's rows are multiplied."""
-    assert per_token(design_of(DEEPSEEK_V3, tmp_path)) / 2e9 == pytest.approx(36.6, abs=0.15)
+    assert per_token(DEEPSEEK_V3) / 2e9 == pytest.approx(36.6, abs=0.15)
 
 
 def test_lite_multiplies_its_active_parameters_but_norms() -> None:
@@ -53,9 +50,9 @@ def test_lite_multiplies_its_active_parameters_but_norms() -> None:
     assert per_token(LITE, most=False) == 2 * (2_929_953_792 - 175_104 - inner_norms)
 
 
-def test_decoding_reads_latents(tmp_path: Path) -> None:
+def test_decoding_reads_latents() -> None:
     """Every head: a score over 576 columns and a sum over 512."""
-    design = design_of(DEEPSEEK_V3, tmp_path)
+    design = DEEPSEEK_V3
     assert pairs(design, 9, decode=True).value == 2 * 61 * 128 * (576 + 512) * 10
     assert pairs(design, 1, decode=False).value == 2 * 61 * 128 * (192 + 128)
 

@@ -6,26 +6,23 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from ngscale import presets
 from ngscale.budget.arithmetic import Line, line
-from ngscale.budget.memory import activations, cache, training, weights
+from ngscale.budget.memory import activations, cache, cache_of, training, weights
 from ngscale.design import Design, read_design
-from ngscale.model_spec import Layer
+from ngscale.model_spec import CompressedAttention, Indexer
 from ngscale.params import parameter_groups, total_parameters
 from tests.architectures.test_transformers import CASES, config_of, written
-from tests.budget.configs import DEEPSEEK_V3, GPT2, LLAMA_3_8B, design_of
+from tests.budget.configs import DEEPSEEK_V3, GPT2, LITE, LLAMA_8B, changed, design_of
 from tests.designs import decoder_designs
-
-LITE = read_design(presets.resolve("longcat-flash-lite"))
 
 
 def values(lines: list[Line]) -> list[int]:
     return [one.value for one in lines]
 
 
-def test_llama_3_8b_keeps_131072_bytes_a_token(tmp_path: Path) -> None:
+def test_llama_3_8b_keeps_131072_bytes_a_token() -> None:
     """2 x 8 heads x 128 columns x 2 bytes x 32 layers."""
-    design = design_of(LLAMA_3_8B, tmp_path)
+    design = LLAMA_8B
     assert total_parameters(design) == 8_030_261_248
     per_token, beyond, sequence, state = values(cache(design, 8192, "bf16"))
     assert per_token == beyond == 131_072
@@ -33,9 +30,9 @@ def test_llama_3_8b_keeps_131072_bytes_a_token(tmp_path: Path) -> None:
     assert state == 0
 
 
-def test_deepseek_v3_keeps_70272_bytes_a_token(tmp_path: Path) -> None:
+def test_deepseek_v3_keeps_70272_bytes_a_token() -> None:
     """(512 + 64) x 61 layers x 2 bytes."""
-    per_token, *_ = values(cache(design_of(DEEPSEEK_V3, tmp_path), 1, "bf16"))
+    per_token, *_ = values(cache(DEEPSEEK_V3, 1, "bf16"))
     assert per_token == 70_272
 
 
@@ -46,8 +43,11 @@ def test_lite_keeps_one_latent_for_each_of_its_28_attentions() -> None:
 
 
 def test_a_window_bounds_the_cache(tmp_path: Path) -> None:
-    config = LLAMA_3_8B | {"model_type": "mistral", "sliding_window": 4096}
-    per_token, beyond, sequence, _ = values(cache(design_of(config, tmp_path), 10_000, "bf16"))
+    llama_keys = {"attention_bias": None, "mlp_bias": None}
+    design = changed(
+        "llama-3.1-8b", tmp_path, model_type="mistral", sliding_window=4096, **llama_keys
+    )
+    per_token, beyond, sequence, _ = values(cache(design, 10_000, "bf16"))
     assert (per_token, beyond, sequence) == (131_072, 0, 4096 * 131_072)
 
 
@@ -80,9 +80,9 @@ def test_caches_are_as_large_as_those_of_transformers(model_type: str, tmp_path:
     assert state == 4 * held("conv_states", "recurrent_states")
 
 
-def test_adamw_in_mixed_precision_takes_16_bytes_a_parameter(tmp_path: Path) -> None:
+def test_adamw_in_mixed_precision_takes_16_bytes_a_parameter() -> None:
     """arXiv:1910.02054, sec. 3.1: 2 + 2 + 12."""
-    design = design_of(LLAMA_3_8B, tmp_path)
+    design = LLAMA_8B
     assert training(design, 1)["dense"].value == 16 * 8_030_261_248
     assert training(design, 1)["adamw"].value == 0
 
@@ -121,15 +121,27 @@ def test_recomputed_layers_keep_their_inputs(tmp_path: Path) -> None:
     assert recomputed.value < kept.value
 
 
-def test_every_layer_costs_something_to_train(tmp_path: Path) -> None:
-    for index, (model_type, cases) in enumerate(CASES.items()):
-        directory = tmp_path / str(index)
-        directory.mkdir()
-        design = read_design(written(config_of(model_type, cases[-1]), directory))
-        layers: list[Layer] = [layer for _, layer in design.model.layers]
-        one_of_each = activations(design, 1)["all"].terms
-        assert all(term["bytes of a layer"] > 0 for term in one_of_each if "layers" in term)
-        assert len(layers) >= 1
+def test_compressed_attention_keeps_its_window_and_every_nth_key() -> None:
+    """One key-value head (DeepSeek-V4's): 8 tokens of the window, of 21 tokens 5 keys for 4 each
+    and as many index keys.
+    """
+    indexer = Indexer(
+        num_heads=3, head_dim=32, matmul_parameters=1, other_parameters=0, top_k=4, compress_rate=4
+    )
+    block = CompressedAttention(
+        hidden_size=48,
+        num_heads=4,
+        head_dim=64,
+        q_lora_rank=19,
+        o_groups=2,
+        o_lora_rank=9,
+        local_window=8,
+        compress_rate=4,
+        indexer=indexer,
+    )
+    _, _, sequence, state = values(cache_of([(3, block)], 21, "bf16"))
+    assert sequence == 2 * 3 * (8 * 64 + 5 * 64 + 5 * 32)
+    assert state == 0
 
 
 @given(decoder_designs())

@@ -12,9 +12,7 @@ from ngscale.design import Design, read_design
 from ngscale.errors import UsageError
 from ngscale.params import parameter_groups
 from tests.architectures.test_transformers import CASES, config_of, written
-from tests.budget.configs import DEEPSEEK_V3, LLAMA_3_8B, design_of
-
-LITE = read_design(presets.resolve("longcat-flash-lite"))
+from tests.budget.configs import DEEPSEEK_V3, LITE, LLAMA_8B, changed
 
 
 def held(stage: Stage) -> dict[str, int]:
@@ -63,17 +61,17 @@ def test_tensor_parallel_splits_lite_where_engines_do() -> None:
     assert stage.table_rows == 122_683_536 // 8
 
 
-def test_key_value_heads_are_copied_where_there_are_too_few(tmp_path: Path) -> None:
+def test_key_value_heads_are_copied_where_there_are_too_few() -> None:
     """Llama-3-8B on 16 ranks: 2 query heads and one of 8 key-value heads, which two ranks have."""
-    (stage,) = split(design_of(LLAMA_3_8B, tmp_path), Ranks(tp=16))
+    (stage,) = split(LLAMA_8B, Ranks(tp=16))
     assert stage.parameters["attention"] == 32 * 4096 * 128 * (2 + 2 + 1 + 1)
     ((copies, layer),) = stage.layers
     assert copies * layer.attentions[0].cached_values * 2 == 131_072 // 8
 
 
-def test_expert_parallel_keeps_experts_whole(tmp_path: Path) -> None:
+def test_expert_parallel_keeps_experts_whole() -> None:
     """DeepSeek-V3 on 32 ranks: 8 of 256 experts each; routers of all (arXiv:2412.19437)."""
-    design = design_of(DEEPSEEK_V3, tmp_path)
+    design = DEEPSEEK_V3
     (stage,) = split(design, Ranks(tp=4, dp=8, ep=32))
     groups = parameter_groups(design)
     assert stage.parameters["experts"] == groups["experts"] // 32
@@ -109,7 +107,7 @@ def test_the_rest_goes_to_the_middle() -> None:
 
 
 def test_a_tied_head_is_copied_to_the_last_stage(tmp_path: Path) -> None:
-    design = design_of(LLAMA_3_8B | {"tie_word_embeddings": True}, tmp_path)
+    design = changed("llama-3.1-8b", tmp_path, tie_word_embeddings=True)
     first, last = split(design, Ranks(pp=2))
     assert first.parameters["word_embedding"] == last.parameters["lm_head"] == 128_256 * 4096
     (alone,) = split(design, Ranks())

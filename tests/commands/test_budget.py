@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from ngscale import presets
 from ngscale.cli import app
+from tests.safetensors_files import write_raw, write_tensors
 
 LITE_CONFIG: dict[str, Any] = json.loads(presets.resolve("longcat-flash-lite").read_text())
 
@@ -148,6 +149,75 @@ def test_a_directory_without_a_config_is_exit_3(tmp_path: Path) -> None:
     result = run(str(tmp_path))
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr == f"error: {tmp_path}: the directory holds no config.json\n"
+
+
+def test_context_batch_and_ranks_are_options() -> None:
+    options = "--context 1000 --batch 4 --kv-dtype fp8 --tp 2 --dp 2 --ep 4 --table-shards 4"
+    result = run("longcat-flash-lite", "--json", *options.split())
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["memory"]["kv_cache"]["bytes"] == 4 * 1000 * 28 * 576
+    (stage,) = document["parallel"]["stages"]
+    assert stage["table_rows"] == 122_683_536 // 4
+    assert stage["cache_bytes"] == 2 * 1000 * 28 * 576
+
+
+def test_explain_shows_every_product() -> None:
+    result = run("longcat-flash-lite", "--explain")
+    assert result.exit_code == 0
+    assert (
+        "KV cache of one token = layers x latent and rotary columns x bytes = 28 x 576 x 2 = "
+        "32,256 B" in result.stdout
+    )
+    assert "28 x 576 x 2" not in run("longcat-flash-lite").stdout
+
+
+def test_ranks_that_do_not_divide_are_a_usage_error() -> None:
+    result = run("longcat-flash-lite", "--tp", "5")
+    assert result.exit_code == 2
+    assert result.stderr == "error: --tp 5: does not divide num_attention_heads 32\n"
+
+
+def test_neither_target_nor_checkpoint_is_a_usage_error(tmp_path: Path) -> None:
+    assert run().exit_code == 2
+    file = write_tensors(tmp_path / "x.safetensors", {"lm_head.weight": ("BF16", [4, 4])})
+    result = run("--checkpoint", str(file))
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+
+
+def test_a_checkpoint_is_a_target_of_its_own(tmp_path: Path) -> None:
+    write(tmp_path / "lite", json.dumps(LITE_CONFIG))
+    write_tensors(tmp_path / "lite" / "model.safetensors", {"lm_head.weight": ("BF16", [4, 4])})
+    result = run("--checkpoint", str(tmp_path / "lite"), "--json")
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["inputs"]["target"] == "lite"
+    assert document["checkpoint"]["total"] == 16
+    differences = {d["group"]: d["difference"] for d in document["checkpoint"]["differences"]}
+    assert differences["lm_head"] == 16 - 131072 * 3072
+    assert differences["experts"] == -33_822_867_456
+    assert "differs from its config.json" in document["answer"]
+    named = run("longcat-flash-lite", "--checkpoint", str(tmp_path / "lite"), "--json")
+    assert json.loads(named.stdout)["checkpoint"] == document["checkpoint"]
+
+
+def test_hostile_checkpoints_are_one_line(tmp_path: Path) -> None:
+    directory = tmp_path / "model"
+    write(directory, json.dumps(LITE_CONFIG))
+    weights = directory / "model.safetensors"
+    write_raw(weights, b"{}", 0, length=2**63)
+    malformed = run("--checkpoint", str(directory))
+    weights.unlink()
+    weights.symlink_to(tmp_path / "elsewhere.safetensors")
+    escaping = run("--checkpoint", str(directory))
+    weights.unlink()
+    (directory / "config.json").rename(tmp_path / "config.json")
+    (directory / "config.json").symlink_to(tmp_path / "config.json")
+    config_escaping = run("--checkpoint", str(directory))
+    for result, code in ((malformed, 3), (escaping, 4), (config_escaping, 4)):
+        assert (result.exit_code, result.stdout) == (code, "")
+        assert result.stderr.startswith(f"error: {directory}")
+        assert result.stderr.count("\n") == 1
 
 
 def test_preset_names_complete() -> None:
