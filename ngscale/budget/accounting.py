@@ -4,8 +4,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from ngscale.budget.allocation import allocation_json
 from ngscale.budget.checkpoint import compare, verdict
 from ngscale.budget.costs import Workload, costs
+from ngscale.budget.design_facts import facts_of
+from ngscale.budget.evidence import evidence_results
+from ngscale.budget.limits import Limits
+from ngscale.budget.proposal import propose
+from ngscale.budget.training_records import TrainingRecords
 from ngscale.budget.warnings import warnings
 from ngscale.design import Design
 from ngscale.params import (
@@ -32,18 +38,23 @@ def build(
     dtype: Dtype,
     workload: Workload | None = None,
     tensors: Mapping[str, TensorHeader] | None = None,
+    limits: Limits | None = None,
+    trained: TrainingRecords | None = None,
 ) -> RunRecord:
     """The budget of ``design``, which a config.json of this hash describes; with ``tensors``, those
-    of a checkpoint, what that holds.
+    of a checkpoint, what that holds; with ``limits``, the frontier and candidates they allow.
 
     ``target`` is what the answer calls it; it must not be a path, for a record is a function of
     contents, not of places.
 
     Raises:
         UsageError: the design cannot be split over the ranks of ``workload``.
+        NoResultError: nothing meets the ``limits``.
     """
     workload = workload or Workload()
-    results = {
+    tokens = None if limits is None else limits.training_tokens
+    facts = facts_of(design, real_experts="most", training_tokens=tokens)
+    results: dict[str, Any] = {
         "parameters": _parameters(design),
         "parameter_equivalent_moe": _equivalent_moe(design),
         **costs(design, dtype, workload),
@@ -51,18 +62,30 @@ def build(
         "table_rows": _table_rows(design),
         "checkpoint": None if tensors is None else compare(design, tensors),
         "warnings": warnings(design),
+        **evidence_results(facts),
+        "allocation": allocation_json(facts, trained),
+        **_NO_PROPOSAL,
     }
+    answer = _answer(target, results)
+    if limits is not None:
+        results |= propose(design, limits)
+        answer = results["proposal"]["answer"]
     return RunRecord(
         verb="budget",
-        answer=_answer(target, results),
+        answer=answer,
         inputs={
             "target": target,
             "config_sha256": config_sha256,
             "dtype": dtype,
+            "limits": None if limits is None else asdict(limits),
+            "records": None if trained is None else len(trained.pairs),
             **asdict(workload),
         },
         results=results,
     )
+
+
+_NO_PROPOSAL: dict[str, Any] = {"frontier": [], "candidates": [], "proposal": None}
 
 
 def _parameters(design: Design) -> dict[str, Any]:

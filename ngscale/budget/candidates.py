@@ -11,7 +11,8 @@ from typing import Any
 
 from ngscale.budget.design_facts import facts_of
 from ngscale.budget.evidence import evidence_json
-from ngscale.budget.frontier import Frontier, Limits, Placed, at_ratio, point
+from ngscale.budget.frontier import Frontier, Placed, at_ratio, point
+from ngscale.budget.limits import Limits
 from ngscale.budget.trade import config_of
 from ngscale.design import design_of
 from ngscale.errors import NoResultError
@@ -51,20 +52,20 @@ def choose(found: Frontier, limits: Limits) -> tuple[list[Candidate], list[str]]
     makers: Sequence[tuple[str, Placed | None, str, str]] = (
         (
             "evidence-best",
-            _least(designs, lambda one: one.difference.nats),
+            _least(_predicted(designs), lambda one: (one.difference.nats or 0.0, one.hbm_bytes)),
             f"the lowest loss that {limits.source} predicts at this total",
             f"{limits.source} has no number for any of these designs",
         ),
         (
             "conservative",
-            _least(in_hbm, lambda one: abs(one.trade.share - CAREFUL)),
+            _least(in_hbm, lambda one: (abs(one.trade.share - CAREFUL),)),
             f"about {CAREFUL:.0%} of the total in tables, the smallest share that a study at fixed "
             "total tried (Qwen3.8-Flash-Next, Table 8), and in HBM where it fits",
             "no design with tables fits",
         ),
         (
             "memory-bound",
-            _least(below_cap, lambda one: one.hbm_bytes),
+            _least(below_cap, lambda one: (one.hbm_bytes,)),
             f"the least HBM with at most {CAP:.0%} of the total in tables (arXiv:2601.21204, "
             "Principle 2)",
             f"no design with at most {CAP:.0%} of the total in tables fits",
@@ -86,9 +87,12 @@ def choose(found: Frontier, limits: Limits) -> tuple[list[Candidate], list[str]]
     return chosen, missing
 
 
-def _least(designs: Sequence[Placed], axis: Callable[[Placed], float | None]) -> Placed | None:
-    known = [(value, i) for i, one in enumerate(designs) if (value := axis(one)) is not None]
-    return designs[min(known)[1]] if known else None
+def _least(designs: Sequence[Placed], axes: Callable[[Placed], tuple[float, ...]]) -> Placed | None:
+    return min(designs, key=axes, default=None)
+
+
+def _predicted(designs: Sequence[Placed]) -> list[Placed]:
+    return [one for one in designs if one.difference.nats is not None]
 
 
 def document(candidate: Candidate, limits: Limits) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from ngscale.budget import memory
-from ngscale.budget.evidence.differences import Difference, loss_difference
-from ngscale.budget.memory import CacheDtype
+from ngscale.budget.evidence.differences import loss_difference
+from ngscale.budget.evidence.fixed_total import Difference
+from ngscale.budget.limits import Limits
 from ngscale.budget.trade import Mixture, Trade, mixtures, trades
 from ngscale.design import Design
 from ngscale.errors import NoResultError
@@ -28,30 +29,10 @@ Placement = Literal["none", "hbm", "host"]
 
 MAX_SHARE = 0.7
 SHAPES = tuple((N, K) for N in (2, 3, 4, 5) for K in (1, 2, 4))
-_MAX_COUNTS = 320
+_MAX_COUNTS = 160
 """Numbers of experts tried of each width."""
 _MAX_SHOWN = 48
 """Designs of the frontier that are given sound sizes, evenly spread over the share."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a design must keep to."""
-
-    total_parameters: int
-    active_parameters: int | None = None
-    """None: the model's own."""
-    hbm_bytes: int | None = None
-    """Of all devices together."""
-    host_bytes: int | None = None
-    """None: no table is kept there."""
-    dtype: Dtype = "bf16"
-    context_tokens: int = 8192
-    num_sequences: int = 1
-    cache_dtype: CacheDtype = "bf16"
-    training_tokens: int | None = None
-    source: str = "qwen"
-    """Of loss differences (``evidence.differences.SOURCES``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

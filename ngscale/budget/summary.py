@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ngscale.budget.allocation import allocation_section
 from ngscale.budget.checkpoint import verdict
 from ngscale.budget.cost_sections import cost_sections
+from ngscale.budget.evidence import evidence_section
+from ngscale.budget.proposal_sections import configs, proposal_sections
 from ngscale.records import Column, Figure, Panel, Report, RunRecord, Section, Series, Table
 from ngscale.units import format_bytes, format_count
 
@@ -17,7 +20,8 @@ def report(record: RunRecord, *, explain: bool = False) -> Report:
     ``explain`` how every cost was computed.
     """
     results = record.results
-    sections = [_allocation(results), _active(results)]
+    sections = [] if results["proposal"] is None else proposal_sections(results)
+    sections += [_allocation(results), _active(results)]
     if results["tables"]:
         sections += [_trade(results), _tables(results)]
     if results["checkpoint"] is not None:
@@ -25,10 +29,12 @@ def report(record: RunRecord, *, explain: bool = False) -> Report:
     sections += cost_sections(record.inputs, results, explain=explain)
     if results["warnings"]:
         sections.append(_warnings(results["warnings"]))
+    sections += [evidence_section(results), allocation_section(results["allocation"])]
     return Report(
         title=f"Parameter budget of {record.inputs['target']}",
         answer=record.answer,
         sections=tuple(sections),
+        configs=configs(results),
     )
 
 

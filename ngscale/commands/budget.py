@@ -61,20 +61,60 @@ def budget(
             "largest batch whose reads are hidden.",
         ),
     ] = None,
+    total: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P",
+            help="Find designs of P parameters (68.5B): experts traded for tables, and which no "
+            "other dominates. Default with --active, --hbm or --host-memory: the target's own.",
+        ),
+    ] = None,
+    active: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P", help="Active parameters of those designs. Default: the target's own."
+        ),
+    ] = None,
+    hbm: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Memory of one device (80G).")
+    ] = None,
+    gpus: Annotated[int, typer.Option(metavar="N", min=1, help="Devices with --hbm.")] = 1,
+    host_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Host memory that tables may be kept in (1T)."),
+    ] = None,
+    training_tokens: Annotated[
+        str | None,
+        typer.Option(metavar="T", help="Tokens of training (300B), which laws and rules ask for."),
+    ] = None,
+    evidence: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Source of the predicted loss: qwen, engram, longcat."),
+    ] = "qwen",
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Add your own train-small records to the allocation curve."
+        ),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show how every cost is computed, line by line.")
     ] = False,
     as_json: JsonOption = False,
     out: OutOption = None,
 ) -> None:
-    """Count a design's parameters, bytes, FLOPs and table reads, and price the equivalent MoE.
+    """Count a design's parameters, bytes, FLOPs and table reads; trade its experts for tables.
 
-    Example: ngscale budget longcat-flash-lite
+    Example: ngscale budget longcat-flash-lite --total 100B --host-memory 1T
     """
     import hashlib
 
     from ngscale.budget import Ranks, Workload, build, report
+    from ngscale.budget.limits import Limits
+    from ngscale.budget.training_records import read_training_records
     from ngscale.design import read_design
+    from ngscale.params import total_parameters
+    from ngscale.units import parse_bytes, parse_count
 
     if target is None:
         if checkpoint is None or checkpoint.is_file():
@@ -82,6 +122,20 @@ def budget(
         target = str(inside(checkpoint, "config.json"))
     path = presets.resolve(target)
     design = read_design(path)
+    limits = None
+    if total or active or hbm or host_memory:
+        limits = Limits(
+            total_parameters=parse_count(total) if total else total_parameters(design),
+            active_parameters=parse_count(active) if active else None,
+            hbm_bytes=gpus * parse_bytes(hbm) if hbm else None,
+            host_bytes=parse_bytes(host_memory) if host_memory else None,
+            dtype=dtype,
+            context_tokens=context,
+            num_sequences=batch,
+            cache_dtype=kv_dtype,
+            training_tokens=parse_count(training_tokens) if training_tokens else None,
+            source=evidence,
+        )
     record = build(
         design,
         target=presets.title(target),
@@ -95,5 +149,7 @@ def budget(
             window_us=window_us,
         ),
         tensors=None if checkpoint is None else read_headers(checkpoint),
+        limits=limits,
+        trained=None if records is None else read_training_records(records),
     )
     answer(record, report(record, explain=explain), as_json=as_json, out=out)
