@@ -34,7 +34,7 @@ def test_presets_with_tables_are_those_that_have_a_spec() -> None:
             assert read_specs(presets.resolve(name))
         else:
             with pytest.raises(
-                InputError, match="no n-gram tables|is not understood; known: longcat"
+                InputError, match=r"no n-gram tables|is not understood; known: longcat"
             ):
                 read_specs(presets.resolve(name))
 

@@ -11,6 +11,7 @@ from ngscale.budget.design_facts import facts_of
 from ngscale.budget.evidence import evidence_results
 from ngscale.budget.limits import Limits
 from ngscale.budget.proposal import propose
+from ngscale.budget.proxies import ProxySize, proxy_answer, proxy_results
 from ngscale.budget.training_records import TrainingRecords
 from ngscale.budget.warnings import warnings
 from ngscale.design import Design
@@ -40,9 +41,11 @@ def build(
     tensors: Mapping[str, TensorHeader] | None = None,
     limits: Limits | None = None,
     trained: TrainingRecords | None = None,
+    small: ProxySize | None = None,
 ) -> RunRecord:
     """The budget of ``design``, which a config.json of this hash describes; with ``tensors``, those
-    of a checkpoint, what that holds; with ``limits``, the frontier and candidates they allow.
+    of a checkpoint, what that holds; with ``limits``, the frontier and candidates they allow; with
+    ``small``, a proxy.
 
     ``target`` is what the answer calls it; it must not be a path, for a record is a function of
     contents, not of places.
@@ -70,6 +73,9 @@ def build(
     if limits is not None:
         results |= propose(design, limits)
         answer = results["proposal"]["answer"]
+    if small is not None:
+        results["proxy"] = proxy_results(design, small)
+        answer = proxy_answer(target, results["proxy"])
     return RunRecord(
         verb="budget",
         answer=answer,
@@ -79,13 +85,14 @@ def build(
             "dtype": dtype,
             "limits": None if limits is None else asdict(limits),
             "records": None if trained is None else len(trained.pairs),
+            "proxy": None if small is None else asdict(small),
             **asdict(workload),
         },
         results=results,
     )
 
 
-_NO_PROPOSAL: dict[str, Any] = {"frontier": [], "candidates": [], "proposal": None}
+_NO_PROPOSAL: dict[str, Any] = {"frontier": [], "candidates": [], "proposal": None, "proxy": None}
 
 
 def _parameters(design: Design) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The proposal of a budget's record -> what a person reads of it, and the config.json files."""
+"""The proposal of a budget's record -> what a person reads of it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,11 +14,6 @@ _MIB = 2**20
 def proposal_sections(results: Mapping[str, Any]) -> list[Section]:
     """Candidates first, then the frontier they come from."""
     return [_candidates(results), _frontier(results)]
-
-
-def configs(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """config.json of every candidate."""
-    return {candidate["name"]: candidate["config"] for candidate in results["candidates"]}
 
 
 def _candidates(results: Mapping[str, Any]) -> Section:

@@ -7,7 +7,8 @@ from ngscale.budget.allocation import allocation_section
 from ngscale.budget.checkpoint import verdict
 from ngscale.budget.cost_sections import cost_sections
 from ngscale.budget.evidence import evidence_section
-from ngscale.budget.proposal_sections import configs, proposal_sections
+from ngscale.budget.proposal_sections import proposal_sections
+from ngscale.budget.proxies import proxy_section
 from ngscale.records import Column, Figure, Panel, Report, RunRecord, Section, Series, Table
 from ngscale.units import format_bytes, format_count
 
@@ -21,6 +22,8 @@ def report(record: RunRecord, *, explain: bool = False) -> Report:
     """
     results = record.results
     sections = [] if results["proposal"] is None else proposal_sections(results)
+    if results["proxy"] is not None:
+        sections.append(proxy_section(results["proxy"]))
     sections += [_allocation(results), _active(results)]
     if results["tables"]:
         sections += [_trade(results), _tables(results)]
@@ -34,8 +37,16 @@ def report(record: RunRecord, *, explain: bool = False) -> Report:
         title=f"Parameter budget of {record.inputs['target']}",
         answer=record.answer,
         sections=tuple(sections),
-        configs=configs(results),
+        configs=_configs(results),
     )
+
+
+def _configs(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """config.json of every candidate and proxy."""
+    found = {candidate["name"]: candidate["config"] for candidate in results["candidates"]}
+    if results["proxy"] is not None:
+        found |= {name: one["config"] for name, one in results["proxy"]["designs"].items()}
+    return found
 
 
 def _allocation(results: Mapping[str, Any]) -> Section:

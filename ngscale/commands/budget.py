@@ -97,6 +97,18 @@ def budget(
             metavar="DIR", help="Add your own train-small records to the allocation curve."
         ),
     ] = None,
+    proxy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P",
+            help="Also make a proxy of P active parameters (2M) for train-small, its equivalent "
+            "MoE and its placebo.",
+        ),
+    ] = None,
+    proxy_vocab: Annotated[
+        int, typer.Option(metavar="V0", min=2, help="Base vocabulary of --proxy.")
+    ] = 4096,
+    proxy_layers: Annotated[int, typer.Option(metavar="L", min=1, help="Layers of --proxy.")] = 4,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show how every cost is computed, line by line.")
     ] = False,
@@ -111,6 +123,7 @@ def budget(
 
     from ngscale.budget import Ranks, Workload, build, report
     from ngscale.budget.limits import Limits
+    from ngscale.budget.proxies import ProxySize
     from ngscale.budget.training_records import read_training_records
     from ngscale.design import read_design
     from ngscale.params import total_parameters
@@ -136,6 +149,11 @@ def budget(
             training_tokens=parse_count(training_tokens) if training_tokens else None,
             source=evidence,
         )
+    small = None
+    if proxy is not None:
+        small = ProxySize(
+            active_parameters=parse_count(proxy), vocab_size=proxy_vocab, num_layers=proxy_layers
+        )
     record = build(
         design,
         target=presets.title(target),
@@ -151,5 +169,6 @@ def budget(
         tensors=None if checkpoint is None else read_headers(checkpoint),
         limits=limits,
         trained=None if records is None else read_training_records(records),
+        small=small,
     )
     answer(record, report(record, explain=explain), as_json=as_json, out=out)
