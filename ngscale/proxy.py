@@ -13,14 +13,19 @@ from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design
 from ngscale.errors import NoResultError, SpecError
 from ngscale.model_spec import GroupedAttention, LatentAttention, ModelSpec
-from ngscale.params import active_parameters, moe_of, parameter_groups, total_parameters
+from ngscale.params import (
+    ACTIVE_CONVENTION,
+    active_parameters,
+    moe_of,
+    parameter_groups,
+    total_parameters,
+)
 from ngscale.policy import mode_policy
 from ngscale.resonance import nearest_fraction
 from ngscale.row_counts import longcat_rows
 from ngscale.spec import NgramSpec, longcat_spec
 from ngscale.table_sizes import is_sound, sound_ratio
 
-CONVENTION = "with_projections"
 DEFAULT_VOCAB_SIZE = 4096
 """Of the embedded tokenizer bpe-4096."""
 DEFAULT_LAYERS = 4
@@ -60,7 +65,7 @@ def proxy(
     vocab_size: int = DEFAULT_VOCAB_SIZE,
     num_layers: int = DEFAULT_LAYERS,
 ) -> Proxy:
-    """``design`` with about ``active`` active parameters (``CONVENTION``), on ngscale's decoder.
+    """``design`` on ngscale's decoder, with about ``active`` parameters by ``ACTIVE_CONVENTION``.
 
     Raises:
         SpecError: the design has no experts, no tables, or tables of another hash than LongCat's.
@@ -138,7 +143,7 @@ def _backbone(
 
 
 def _active(config: DecoderConfig) -> int:
-    return active_parameters(Design(model=decoder_model(config)))[CONVENTION].maximum
+    return active_parameters(Design(model=decoder_model(config)))[ACTIVE_CONVENTION].maximum
 
 
 def _kv_share(model: ModelSpec) -> float:
@@ -154,7 +159,7 @@ def _share(design: Design) -> float:
 
 
 def _total_active(design: Design) -> float:
-    return total_parameters(design) / active_parameters(design)[CONVENTION].maximum
+    return total_parameters(design) / active_parameters(design)[ACTIVE_CONVENTION].maximum
 
 
 def _table_ratio(design: Design, small: DecoderConfig, spec: NgramSpec) -> float:
@@ -201,7 +206,6 @@ def _tables(spec: NgramSpec, vocab_size: int, ratio: float) -> NgramSpec:
         num_subtables=spec.num_subtables,
         table_rows=longcat_rows(ratio, vocab_size, spec.num_tables),
         policy=mode_policy("hf", 0),
-        row_family="longcat",
         amplification=spec.amplification,
     )
     return replace(tables, word_scale=spec.word_scale)
@@ -214,7 +218,7 @@ def _with_total(design: Design, small: DecoderConfig, tables: NgramSpec) -> Deco
         for count in (small.num_experts_per_tok, small.num_experts_per_tok + 1)
     )
     ratio = _total_active(design)
-    active = [active_parameters(one)[CONVENTION].maximum for one in (few, more)]
+    active = [active_parameters(one)[ACTIVE_CONVENTION].maximum for one in (few, more)]
     total = [total_parameters(one) for one in (few, more)]
     added = (ratio * active[0] - total[0]) / (total[1] - total[0] - ratio * (active[1] - active[0]))
     return replace(small, num_experts=small.num_experts_per_tok + max(0, round(added)))
@@ -236,7 +240,7 @@ def _kept(design: Design, made: Design) -> tuple[Kept, ...]:
             "top-k x expert width / hidden size": top_k
             * experts.expert.intermediate_size
             / one.model.hidden_size,
-            "active parameters": active_parameters(one)[CONVENTION].maximum,
+            "active parameters": active_parameters(one)[ACTIVE_CONVENTION].maximum,
             "total parameters": total_parameters(one),
             "base vocabulary": one.model.vocab_size,
             "layers": one.model.num_layers,

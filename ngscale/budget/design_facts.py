@@ -6,23 +6,26 @@ from ngscale.budget.evidence.facts import Facts
 from ngscale.design import Design
 from ngscale.errors import SpecError
 from ngscale.model_spec import ModelSpec
-from ngscale.params import active_parameters, moe_of, parameter_groups, total_parameters
-
-CONVENTION = "with_projections"
-"""Of the active parameters: the blocks and the head, no look-ups."""
+from ngscale.params import (
+    ACTIVE_CONVENTION,
+    active_parameters,
+    moe_of,
+    parameter_groups,
+    total_parameters,
+)
 
 
 def facts_of(
     design: Design, *, real_experts: Literal["fewest", "most"], training_tokens: int | None = None
 ) -> Facts:
-    """Counts of ``design``; active parameters by ``CONVENTION``.
+    """Counts of ``design``; active parameters by ``ACTIVE_CONVENTION``.
 
     ``real_experts``: with zero experts the active parameters are a range, and total/active with
     them (Lite: 15 to 23), so whoever asks must say at which end. A model without experts is one
     expert that is always chosen.
     """
     groups = parameter_groups(design)
-    active = active_parameters(design)[CONVENTION]
+    active = active_parameters(design)[ACTIVE_CONVENTION]
     try:
         experts = moe_of(design.model)
         num_experts, chosen = experts.num_experts, experts.active_range

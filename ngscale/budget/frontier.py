@@ -103,16 +103,12 @@ def frontier(design: Design, limits: Limits) -> Frontier:
         )
     feasible = [one for one in designs if _fits(one, limits)]
     if not feasible:
-        least_hbm = min(designs, key=lambda one: one.hbm_bytes)
+        smallest = min(designs, key=lambda one: (one.hbm_bytes, one.host_bytes))
         raise NoResultError(
-            f"nothing fits: the smallest design needs {format_bytes(least_hbm.hbm_bytes)} of HBM"
-            + (
-                f" and {format_bytes(least_hbm.host_bytes)} of host memory"
-                if least_hbm.host_bytes
-                else ""
-            )
-            + f", there are {_told(limits.hbm_bytes)} and {_told(limits.host_bytes)}; raise --hbm, "
-            "--gpus or --host-memory, or lower --total"
+            f"nothing fits: the smallest design needs {format_bytes(smallest.hbm_bytes)} of HBM and "
+            f"{format_bytes(smallest.host_bytes)} of host memory, there are "
+            f"{_told(limits.hbm_bytes)} and {_told(limits.host_bytes)}; raise --hbm, --gpus or "
+            "--host-memory, or lower --total"
         )
     best = [feasible[i] for i in np.flatnonzero(_undominated(feasible)).tolist()]
     best = _one_of_equals(best, design)
@@ -128,7 +124,7 @@ def frontier(design: Design, limits: Limits) -> Frontier:
 
 
 def _told(amount: int | None) -> str:
-    return "no limit given" if amount is None else format_bytes(amount)
+    return "any" if amount is None else format_bytes(amount)
 
 
 def _own_width(design: Design, made: Sequence[Mixture]) -> Mixture:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ngscale.architectures import with_experts, with_keys
-from ngscale.budget.design_facts import CONVENTION, shortcut_layers, vocabulary_counted
+from ngscale.budget.design_facts import shortcut_layers, vocabulary_counted
 from ngscale.budget.evidence.facts import Facts
 from ngscale.design import Design
 from ngscale.errors import NoResultError, SpecError
 from ngscale.model_spec import Experts, ModelSpec
 from ngscale.ngram_config import with_longcat_tables, without_tables
 from ngscale.params import (
+    ACTIVE_CONVENTION,
     Dtype,
     active_parameters,
     bytes_per_parameter,
@@ -138,7 +139,7 @@ def mixtures(model: ModelSpec, active: int | None, dtype: Dtype) -> list[Mixture
     if top_k % 2 == 0:
         found.append((2 * width, top_k // 2))
     made = [_mixture(model, own, width, top_k, dtype) for width, top_k in found]
-    wanted = active or active_parameters(Design(model=model))[CONVENTION].maximum
+    wanted = active or active_parameters(Design(model=model))[ACTIVE_CONVENTION].maximum
     # Shared experts are as wide as routed ones in some families, and change with them.
     return [
         one for one in made if abs(one.at(one.active, own.num_experts) - wanted) <= _OFF * wanted
@@ -154,7 +155,7 @@ def _closest(model: ModelSpec, own: Experts, active: int) -> tuple[int, int]:
             choices.append((tried, top_k))
     slope = own.expert.matmul_parameters // width * _copies(model)
     constant = (
-        active_parameters(Design(model=model))[CONVENTION].maximum
+        active_parameters(Design(model=model))[ACTIVE_CONVENTION].maximum
         - slope * width * own.active_range[1]
     )
 
@@ -196,7 +197,7 @@ def _mixture(model: ModelSpec, own: Experts, width: int, top_k: int, dtype: Dtyp
         slope = counts[1] - counts[0]
         return counts[0] - few * slope, slope
 
-    active = active_parameters(Design(model=changed[0]))[CONVENTION]
+    active = active_parameters(Design(model=changed[0]))[ACTIVE_CONVENTION]
     weights = [
         sum(count * bytes_of[group] for group, count in one.items() if group != "mtp")
         for one in groups
@@ -217,7 +218,7 @@ def _mixture(model: ModelSpec, own: Experts, width: int, top_k: int, dtype: Dtyp
         top_k=top_k,
         total=affine([total_parameters(Design(model=one)) for one in changed]),
         active=affine(
-            [active_parameters(Design(model=one))[CONVENTION].maximum for one in changed]
+            [active_parameters(Design(model=one))[ACTIVE_CONVENTION].maximum for one in changed]
         ),
         weight_bytes=affine(weights),
         read_bytes=affine(read),

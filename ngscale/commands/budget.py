@@ -106,7 +106,7 @@ def budget(
         ),
     ] = None,
     proxy_vocab: Annotated[
-        int, typer.Option(metavar="V0", min=2, help="Base vocabulary of --proxy.")
+        int, typer.Option(metavar="V0", min=256, help="Base vocabulary of --proxy.")
     ] = 4096,
     proxy_layers: Annotated[int, typer.Option(metavar="L", min=1, help="Layers of --proxy.")] = 4,
     explain: Annotated[

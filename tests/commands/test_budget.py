@@ -249,3 +249,60 @@ def test_a_real_process_loads_nothing_heavy() -> None:
     )
     assert done.stdout.startswith("longcat-flash-lite has 68.562B parameters")
     assert done.stderr == "[]\n"
+
+
+def test_a_total_gives_candidates_with_a_config_each(tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    arguments = ("--total", "98.5B", "--host-memory", "1T", "--batch", "64")
+    result = run("longcat-flash-lite", *arguments, "--json", "--out", str(out))
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    names = [candidate["name"] for candidate in document["candidates"]]
+    assert names == ["parameter-equivalent-moe", "evidence-best", "conservative", "memory-bound"]
+    assert document["answer"].startswith("At 98.500B parameters, 4.5")
+    assert document["frontier"]
+    for candidate in document["candidates"]:
+        path = out / "configs" / f"{candidate['name']}.json"
+        again = json.loads(run(str(path), "--json").stdout)
+        assert again["parameters"]["total"] == candidate["total_parameters"]
+        if candidate["max_order"] is not None:
+            found = CliRunner().invoke(app, ["audit", str(path), "--fail-on", "error", "--json"])
+            assert found.exit_code == 0, found.stdout
+    assert {entry["kind"] for entry in document["evidence"]} == {"law", "rule"}
+
+
+def test_a_proxy_comes_with_its_moe_and_its_placebo(tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    result = run("longcat-flash-lite", "--proxy", "2M", "--out", str(out))
+    assert result.exit_code == 0, result.stderr
+    totals = {}
+    for path in (out / "configs").iterdir():
+        again = json.loads(run(str(path), "--json").stdout)
+        totals[path.stem] = again["parameters"]
+    design, moe = totals["design"], totals["parameter-equivalent-moe"]
+    assert abs(moe["total"] / design["total"] - 1) < 0.005
+    assert moe["ngram_tables"] == 0
+    # 12 tables of one row, 160 // 12 columns
+    assert totals["capacity-1"]["ngram_tables"] == 12 * 13
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["longcat-flash-lite", "--total", "1B"], 9, "--total 1.000B: this model needs 4.898B"),
+        (["longcat-flash-lite", "--total", "-1"], 2, "-1: is not a count"),
+        (["longcat-flash-lite", "--active", "100B"], 9, "experts cannot make up the difference"),
+        (["longcat-flash-lite", "--total", "70B", "--evidence", "x"], 2, "x: is no source"),
+        (["longcat-flash-lite", "--hbm", "1G"], 9, "nothing fits: the smallest design needs"),
+        (["llama-3.1-8b", "--total", "70B"], 3, "llama has no experts"),
+        (["qwen3-8b", "--proxy", "2M"], 3, "the design has no n-gram tables"),
+        (["longcat-flash-lite", "--proxy", "10K"], 9, "ask for more"),
+        (["longcat-flash-lite", "--records", "/nowhere"], 3, "/nowhere: is not a directory"),
+        (["longcat-flash-lite", "--total", "70B", "--training-tokens", "abc"], 2, "abc: is not"),
+    ],
+)
+def test_what_cannot_be_is_one_line(arguments: list[str], code: int, message: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
