@@ -26,9 +26,6 @@ from ngscale.row_counts import longcat_rows
 from ngscale.spec import NgramSpec, longcat_spec
 from ngscale.table_sizes import is_sound, sound_ratio
 
-DEFAULT_VOCAB_SIZE = 4096
-"""Of the embedded tokenizer bpe-4096."""
-DEFAULT_LAYERS = 4
 _HEAD_DIM = 32
 _EXPERT_MULTIPLE = 8
 _MAX_HIDDEN_SIZE = 2048
@@ -62,8 +59,8 @@ def proxy(
     design: Design,
     *,
     active: int,
-    vocab_size: int = DEFAULT_VOCAB_SIZE,
-    num_layers: int = DEFAULT_LAYERS,
+    vocab_size: int,
+    num_layers: int,
 ) -> Proxy:
     """``design`` on ngscale's decoder, with about ``active`` parameters by ``ACTIVE_CONVENTION``.
 

@@ -15,13 +15,17 @@ from ngscale.table_sizes import is_sound
 LITE = read_design(presets.resolve("longcat-flash-lite"))
 
 
+def small(design: Design, active: int) -> Proxy:
+    return proxy(design, active=active, vocab_size=4096, num_layers=4)
+
+
 def kept(found: Proxy) -> dict[str, tuple[float, float]]:
     return {one.name: (one.design, one.proxy) for one in found.kept}
 
 
 @pytest.mark.parametrize("active", [800_000, 2_000_000, 10_000_000])
 def test_lites_proxy_keeps_what_the_claim_is_about(active: int) -> None:
-    found = proxy(LITE, active=active)
+    found = small(LITE, active)
     numbers = kept(found)
     assert numbers["total / active"][1] == pytest.approx(15.184, rel=0.005)
     assert numbers["n-gram share of total"][1] == pytest.approx(0.4581, abs=0.02)
@@ -43,7 +47,7 @@ def test_sound_sizes_stay_sound() -> None:
     own = mixtures(LITE.model, None, "bf16")[2]
     trade = list(trades(own, 68_562_465_024, ((4, 4),), max_share=0.5, max_counts=4))[-1]
     design = design_of(config_of(trade, 77.982, "none"))
-    found = proxy(design, active=2_000_000)
+    found = small(design, 2_000_000)
     spec = found.design.ngram
     assert spec is not None
     assert found.resonance == "sizes that pass the audit"
@@ -59,10 +63,10 @@ def test_depth_and_vocabulary_are_as_asked() -> None:
 
 def test_what_has_no_proxy_is_refused() -> None:
     with pytest.raises(SpecError, match="no n-gram tables"):
-        proxy(Design(model=LITE.model), active=2_000_000)
+        small(Design(model=LITE.model), 2_000_000)
     with pytest.raises(NoResultError, match="ask for more"):
-        proxy(LITE, active=10_000)
+        small(LITE, 10_000)
     (spec,) = LITE.ngrams
     other = replace(LITE, ngrams=(replace(spec, fusion="concat"),))
     with pytest.raises(SpecError, match="average fusion only"):
-        proxy(other, active=2_000_000)
+        small(other, 2_000_000)

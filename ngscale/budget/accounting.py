@@ -9,9 +9,9 @@ from ngscale.budget.checkpoint import compare, verdict
 from ngscale.budget.costs import Workload, costs
 from ngscale.budget.design_facts import facts_of
 from ngscale.budget.evidence import evidence_results
-from ngscale.budget.limits import Limits
+from ngscale.budget.limits import Limits, ProxySize
 from ngscale.budget.proposal import propose
-from ngscale.budget.proxies import ProxySize, proxy_answer, proxy_results
+from ngscale.budget.proxies import proxy_answer, proxy_results
 from ngscale.budget.training_records import TrainingRecords
 from ngscale.budget.warnings import warnings
 from ngscale.design import Design

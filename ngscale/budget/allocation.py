@@ -325,7 +325,7 @@ def _figure(allocation: Mapping[str, Any]) -> Figure:
 
 def _anchor_table(anchors: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
-        name="anchors",
+        name="curve_anchors",
         title="Anchors of the curve",
         columns=(
             Column(key="study", title="study"),

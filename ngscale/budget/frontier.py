@@ -105,8 +105,8 @@ def frontier(design: Design, limits: Limits) -> Frontier:
     if not feasible:
         smallest = min(designs, key=lambda one: (one.hbm_bytes, one.host_bytes))
         raise NoResultError(
-            f"nothing fits: the smallest design needs {format_bytes(smallest.hbm_bytes)} of HBM and "
-            f"{format_bytes(smallest.host_bytes)} of host memory, there are "
+            f"nothing fits: the smallest design needs {format_bytes(smallest.hbm_bytes)} of HBM "
+            f"and {format_bytes(smallest.host_bytes)} of host memory, there are "
             f"{_told(limits.hbm_bytes)} and {_told(limits.host_bytes)}; raise --hbm, --gpus or "
             "--host-memory, or lower --total"
         )

@@ -1,23 +1,14 @@
 """``--proxy``: the small design, its parameter-equivalent MoE and the placebo, and their report."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
+from ngscale.budget.limits import ProxySize
 from ngscale.design import Design, decoder_config
 from ngscale.params import parameter_equivalent_moe, total_parameters
-from ngscale.proxy import DEFAULT_LAYERS, DEFAULT_VOCAB_SIZE, proxy
 from ngscale.records import Column, Section, Table
 from ngscale.units import format_count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProxySize:
-    """How small."""
-
-    active_parameters: int
-    vocab_size: int = DEFAULT_VOCAB_SIZE
-    num_layers: int = DEFAULT_LAYERS
 
 
 def proxy_results(design: Design, size: ProxySize) -> dict[str, Any]:
@@ -27,6 +18,8 @@ def proxy_results(design: Design, size: ProxySize) -> dict[str, Any]:
         SpecError: the design has no experts or no tables of LongCat's kind.
         NoResultError: no small design comes near.
     """
+    from ngscale.proxy import proxy  # brings numpy
+
     found = proxy(
         design,
         active=size.active_parameters,

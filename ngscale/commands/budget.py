@@ -122,8 +122,7 @@ def budget(
     import hashlib
 
     from ngscale.budget import Ranks, Workload, build, report
-    from ngscale.budget.limits import Limits
-    from ngscale.budget.proxies import ProxySize
+    from ngscale.budget.limits import Limits, ProxySize
     from ngscale.budget.training_records import read_training_records
     from ngscale.design import read_design
     from ngscale.params import total_parameters

@@ -93,6 +93,10 @@ def test_out_holds_the_whole_report(tmp_path: Path) -> None:
         "anchors.csv",
         "arithmetic.csv",
         "warnings.csv",
+        "rules.csv",
+        "laws.csv",
+        "loss_differences.csv",
+        "curve_anchors.csv",
     }
     page = (tmp_path / "report.html").read_text()
     assert "<h1>Parameter budget of longcat-flash-lite</h1>" in page
