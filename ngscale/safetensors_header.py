@@ -18,8 +18,11 @@ from ngscale.errors import InputError, UnsafeInputError
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 8 * 2**20
-"""The format allows 100 MB. This is room for 60,000 tensors in one file, three times as many as
-any published checkpoint known to us keeps in all its files."""
+"""The format allows 100 MB; this is room for 60,000 tensors in one file."""
+_FREE_HEADER_BYTES = 2**20
+_DATA_PER_HEADER = 16
+"""A header above the first size must have as many times its data: parsed, it takes about as many
+times its own size in memory."""
 _MAX_INDEX_BYTES = 64 * 2**20
 _MAX_SIZE = 2**40 - 1
 """Of a dimension: only a tensor without data can claim more."""
@@ -243,8 +246,13 @@ def parse_header(
             f"{source}: header length: {length}, but {num_bytes - 8} bytes follow; the file is "
             "truncated or not safetensors"
         )
-    if length > MAX_HEADER_BYTES:
-        raise InputError(f"{source}: header length: {length}; at most {MAX_HEADER_BYTES} are read")
+    num_data_bytes = num_bytes - 8 - length
+    most = min(MAX_HEADER_BYTES, _FREE_HEADER_BYTES + num_data_bytes // _DATA_PER_HEADER)
+    if length > most:
+        raise InputError(
+            f"{source}: header length: {length}; before {num_data_bytes} bytes of data at most "
+            f"{most} are read"
+        )
     header = file.read(length)
     if len(header) < length:
         raise InputError(f"{source}: is truncated: {len(header)} of {length} bytes of its header")
