@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ngscale.architectures import deepseek_v4, harmless_keys, qwen4_exp, read_model
+from ngscale.architectures import WRAPPERS, deepseek_v41, harmless_keys, qwen4_exp, read_model
 from ngscale.architectures.ngscale_moe import DecoderConfig
 from ngscale.config_reader import ConfigReader, read_config
 from ngscale.errors import InputError, SpecError
@@ -17,6 +17,7 @@ from ngscale.model_spec import ModelSpec, NgramGate
 from ngscale.ngram_config import (
     DECODER_MODEL_TYPE,
     EXTENSION_KEY,
+    NGRAM_KEYS,
     check_num_tables,
     spec_json,
     specs_if_any,
@@ -95,7 +96,7 @@ def read_design(path: Path) -> Design:
     model = read_model(recorded)
     try:
         ngrams = specs_if_any(recorded)
-        design = Design(model=model, ngrams=ngrams, gates=_gates(recorded, len(ngrams)))
+        design = Design(model=model, ngrams=ngrams, gates=_gates(recorded, ngrams))
     except SpecError as error:
         raise InputError(f"{path}: {error}") from error
     _refuse_unknown(recorded, outer)
@@ -104,14 +105,17 @@ def read_design(path: Path) -> Design:
     return design
 
 
-def _gates(reader: ConfigReader, num_specs: int) -> tuple[NgramGate, ...]:
+def _gates(reader: ConfigReader, ngrams: tuple[NgramSpec, ...]) -> tuple[NgramGate, ...]:
     """What Engram's rows are read through, of the families that say it."""
-    if reader.model_type == "qwen4_exp" and "text_config" in reader.values:
+    num_specs = len(ngrams)
+    if not any(spec.fusion == "gated" for spec in ngrams):
+        return ()
+    if reader.model_type in WRAPPERS and "text_config" in reader.values:
         reader = reader.object("text_config")
-    if num_specs and reader.model_type in qwen4_exp.MODEL_TYPES:
+    if reader.model_type in qwen4_exp.MODEL_TYPES:
         return qwen4_exp.read_gates(reader, num_specs)
-    if num_specs and reader.model_type in deepseek_v4.MODEL_TYPES:
-        return deepseek_v4.read_gates(reader, num_specs)
+    if reader.model_type in deepseek_v41.MODEL_TYPES:
+        return deepseek_v41.read_gates(reader, num_specs)
     return ()
 
 
@@ -130,6 +134,27 @@ def _refuse_unknown(reader: ConfigReader, values: _Recorder) -> None:
         )
 
 
+def design_config(design: Design) -> dict[str, Any]:
+    """config.json of a design; ``read_design`` gives it back.
+
+    The keys of the model are those it was read from, n-gram keys those of ``ngrams``.
+
+    Raises:
+        SpecError: the tables are neither those of the model's own keys nor LongCat's.
+    """
+    if design.model.model_type == DECODER_MODEL_TYPE:
+        return decoder_config(design)
+    own = dict(design.model.config)
+    bare = {key: value for key, value in own.items() if key not in NGRAM_KEYS}
+    for config in (own, bare):
+        if specs_if_any(ConfigReader(config, design.model.model_type)) == design.ngrams:
+            return config
+    spec = design.ngram
+    if spec is None:
+        raise SpecError(f"{design.model.model_type} cannot be written without its n-gram tables")
+    return bare | _ngram_config(spec, design.model.vocab_size)
+
+
 def decoder_config(design: Design) -> dict[str, Any]:
     """config.json of a design on ngscale's own decoder; ``read_design`` gives it back.
 
@@ -143,27 +168,34 @@ def decoder_config(design: Design) -> dict[str, Any]:
         **asdict(keys),
         "tie_word_embeddings": False,
     }
-    spec = design.ngram
-    if spec is not None:
-        if spec.hash_base != keys.vocab_size or spec.num_subtables is None:
-            raise SpecError(
-                f"hash base {spec.hash_base} with orders {spec.table_orders} is not LongCat's hash "
-                f"in base {keys.vocab_size}; config.json cannot say that"
-            )
-        boundaries = spec.policy.boundary_tokens
-        config |= {
-            "emb_neighbor_num": spec.max_order,
-            "emb_split_num": spec.num_subtables,
-            EXTENSION_KEY: {
-                "table_rows": list(spec.table_rows),
-                "policy": _policy_name(spec) or spec_json(spec)["policy"],
-                "amplification": spec.amplification,
-                "word_scale": spec.word_scale,
-                "row_multiple": spec.row_multiple,
-            },
-        }
-        if len(boundaries) == 1:
-            config["eos_token_id"] = boundaries[0]
+    return config if design.ngram is None else config | _ngram_config(design.ngram, keys.vocab_size)
+
+
+def _ngram_config(spec: NgramSpec, vocab_size: int) -> dict[str, Any]:
+    """Flash-Lite's keys and the extension block.
+
+    Raises:
+        SpecError: the tables are not LongCat's, hashed in base ``vocab_size``.
+    """
+    if spec.hash_base != vocab_size or spec.num_subtables is None or spec.fusion != "average":
+        raise SpecError(
+            f"hash base {spec.hash_base} with orders {spec.table_orders} is not LongCat's hash "
+            f"in base {vocab_size}; config.json cannot say that"
+        )
+    boundaries = spec.policy.boundary_tokens
+    config: dict[str, Any] = {
+        "emb_neighbor_num": spec.max_order,
+        "emb_split_num": spec.num_subtables,
+        EXTENSION_KEY: {
+            "table_rows": list(spec.table_rows),
+            "policy": _policy_name(spec) or spec_json(spec)["policy"],
+            "amplification": spec.amplification,
+            "word_scale": spec.word_scale,
+            "row_multiple": spec.row_multiple,
+        },
+    }
+    if len(boundaries) == 1:
+        config["eos_token_id"] = boundaries[0]
     return config
 
 

@@ -56,6 +56,18 @@ _FAMILY_KEYS = (
     ("ple_layer_ids", "heads_per_ngram", "ngram_vocab_size_base"),
 )
 """Keys of the hashes, of which a config can have one."""
+NGRAM_KEYS = (
+    *(key for keys in _FAMILY_KEYS for key in keys),
+    "engram_compressed_vocab_size",
+    "engram_head_dim",
+    "engram_max_ngram_size",
+    "engram_n_heads",
+    "engram_num_embeddings",
+    "engram_pad_token_id",
+    "engram_seed",
+    EXTENSION_KEY,
+)
+"""Without these a config has no n-gram tables, unless they are within ``text_config``."""
 
 
 def read_specs(path: Path) -> tuple[NgramSpec, ...]:

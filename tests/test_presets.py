@@ -23,7 +23,11 @@ def test_every_preset_has_a_source() -> None:
 def test_presets_of_whole_models_are_those_whose_shapes_are_all_published() -> None:
     """LongCat-2.0 is absent on purpose: its attention dimensions are not published."""
     with_tables = [name for name in presets.names() if name in presets.with_tables()]
-    assert with_tables == ["longcat-flash-lite", "longcat-flash-lite-sparse"]
+    assert with_tables == [
+        "deepseek-v4.1-flash",
+        "longcat-flash-lite",
+        "longcat-flash-lite-sparse",
+    ]
     for name in presets.names():
         read_design(presets.resolve(name))
 
@@ -34,7 +38,7 @@ def test_presets_with_tables_are_those_that_have_a_spec() -> None:
             assert read_specs(presets.resolve(name))
         else:
             with pytest.raises(
-                InputError, match="no n-gram tables|is not understood; known: longcat"
+                InputError, match=r"no n-gram tables|is not understood; known: longcat"
             ):
                 read_specs(presets.resolve(name))
 

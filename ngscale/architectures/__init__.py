@@ -12,6 +12,7 @@ from typing import Any
 from ngscale.architectures import (
     deepseek_v3,
     deepseek_v4,
+    deepseek_v41,
     gemma3n,
     glm4_moe,
     gpt2,
@@ -37,6 +38,7 @@ _FILES = (
     longcat_flash,
     deepseek_v3,
     deepseek_v4,
+    deepseek_v41,
     gemma3n,
     glm4_moe,
     gpt2,

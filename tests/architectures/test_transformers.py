@@ -215,6 +215,7 @@ OWN_OR_REMOTE = {
     "ngscale_moe": "ngscale's own; held to its torch module in tests/model",
     "longcat_flash_ngram": "remote code; transformers has no n-gram tables",
     "longcat_next": "remote code",
+    "deepseek_v41": "transformers has none; its published totals are in test_published.py",
     "kimi_k2": "remote code; deepseek_v3 by another name",
 }
 
