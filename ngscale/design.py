@@ -120,11 +120,11 @@ def _gates(reader: ConfigReader, ngrams: tuple[NgramSpec, ...]) -> tuple[NgramGa
 
 
 def _refuse_unknown(reader: ConfigReader, values: _Recorder) -> None:
-    """A null says nothing, so it changes nothing."""
+    """A null or an empty value says nothing, so it changes nothing."""
     unknown = sorted(
         key
         for key in set(values) - values.asked - harmless_keys(reader.model_type)
-        if reader.values.get(key) is not None
+        if reader.values.get(key) not in (None, [], {})
     )
     if unknown:
         raise reader.fail(

@@ -69,6 +69,14 @@ def parameter_groups(design: Design) -> dict[str, int]:
     return {group: counts[group] for group in GROUPS}
 
 
+def ngram_padding(design: Design) -> int:
+    """Of the ``ngram_tables``, those of rows that only fill up to a multiple."""
+    return sum(
+        ngram_parameters(spec, hidden_size=design.model.hidden_size, gate=gate).padding
+        for spec, gate in zip_longest(design.ngrams, design.gates)
+    )
+
+
 def total_parameters(design: Design) -> int:
     """All groups but ``mtp``, as the published 68.5B of LongCat-Flash-Lite counts them.
 

@@ -78,6 +78,9 @@ def read_model(reader: ConfigReader) -> ModelSpec:
         read = longcat_flash.read
     else:
         raise reader.unknown_family(sorted({*READERS, *WRAPPERS}))
+    for switch in ("add_cross_attention", "is_encoder_decoder"):
+        if reader.flag(switch):
+            raise reader.fail(switch, "true is not understood; only decoders are")
     try:
         return read(reader)
     except SpecError as error:

@@ -4,7 +4,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from ngscale.config_reader import ConfigReader
-from ngscale.model_spec import ExpertKeys, GroupedAttention, Layer, ModelSpec, runs
+from ngscale.model_spec import (
+    ExpertKeys,
+    Experts,
+    FeedForward,
+    GroupedAttention,
+    Layer,
+    ModelSpec,
+    runs,
+)
 
 LAYER_TYPES = ("full_attention", "sliding_attention")
 
@@ -43,6 +51,33 @@ def grouped_attention(
         o_bias=o_bias,
         norm_parameters=norms[qk_norm],
         window=window,
+    )
+
+
+def routed_experts(
+    reader: ConfigReader,
+    keys: ExpertKeys,
+    *,
+    bias: bool = False,
+    router_biases: int = 0,
+    num_zero_experts: int = 0,
+) -> Experts:
+    """The experts that these keys describe."""
+    num_experts = reader.whole(keys.num_experts)
+    top_k = reader.whole(keys.top_k)
+    if top_k > num_experts + num_zero_experts:
+        zero = f" + {num_zero_experts} zero experts" if num_zero_experts else ""
+        raise reader.fail(keys.top_k, f"{top_k} exceeds {keys.num_experts} {num_experts}{zero}")
+    return Experts(
+        expert=FeedForward(
+            hidden_size=reader.whole("hidden_size"),
+            intermediate_size=reader.whole(keys.intermediate_size),
+            bias=bias,
+        ),
+        num_experts=num_experts,
+        num_zero_experts=num_zero_experts,
+        top_k=top_k,
+        router_biases=router_biases,
     )
 
 

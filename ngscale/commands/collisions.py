@@ -172,6 +172,14 @@ def collisions(
         str | None,
         typer.Option(metavar="SIZE", help="Count n-grams within SIZE (4G), spilling to the cache."),
     ] = None,
+    at_tokens: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T",
+            help="Predict every table at T tokens of the same kind (10B) too: bands up to 30 times "
+            "the corpus, bounds beyond.",
+        ),
+    ] = None,
     save_ngrams: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Save the counted n-grams as Parquet, an order a file."),
@@ -209,6 +217,9 @@ def collisions(
         raise UsageError(
             "--exhaustive and --adaptive sweep sizes, which --hit-rate and --recommend do not"
         )
+    if at_tokens is not None and (rule != "pooled" or hit_rate is not None or recommend):
+        raise UsageError("--at-tokens goes with --rule pooled, not with --hit-rate or --recommend")
+    later = None if at_tokens is None else parse_count(at_tokens)
     memory = None if max_memory is None else parse_bytes(max_memory)
     if recommend:
         _recommend(
@@ -240,6 +251,7 @@ def collisions(
         return
 
     from ngscale.artefacts import cache_dir
+    from ngscale.collisions import at_tokens as predictions
     from ngscale.collisions import run as runs
     from ngscale.collisions.hit_rate import build_report as build_hit_rate_report
     from ngscale.collisions.planning import Request, Sequences, base_of, make_plan
@@ -267,6 +279,8 @@ def collisions(
     read_ratio = None if hit_rate is None else _positive("--hit-rate", hit_rate)
     grams = None
     if target is not None and target.endswith(".parquet"):
+        if later is not None:
+            raise UsageError(f"{target}: --at-tokens draws documents again; give the --corpus")
         if corpus is not None or tokenizer is not None or rule != "pooled":
             raise UsageError(f"{target}: is a counted corpus; it takes no text, tokenizer or rule")
         grams, v0, inputs = _read_grams(target)
@@ -299,6 +313,8 @@ def collisions(
         return
     plan = make_plan(request, hashing, vocab_size=v0)
     keep = Keep(directory=cache_dir() / "sweeps", tell=say)
+    if later is not None:
+        predictions.check(stream, later)
     if grams is not None:
         record = runs.run_tables({grams.order: grams}, v0, plan, inputs, progress, keep)
     else:
@@ -307,11 +323,23 @@ def collisions(
             max_memory_bytes=memory,
             directory=None if memory is None else run_directory(inputs, policy),
         )
-        if save_ngrams is None:
+        if save_ngrams is None and later is None:
             record = runs.run(stream, plan, counting, inputs, progress, keep)
         else:
-            tables = _save_grams(stream, sorted(plan.sizes), counting, save_ngrams)
+            tables = runs.count_tables(stream, sorted(plan.sizes), counting)
+            if save_ngrams is not None:
+                _save_grams(stream, tables, counting, save_ngrams)
             record = runs.run_tables(tables, v0, plan, inputs, progress, keep)
+            if later is not None:
+                record = predictions.extend(
+                    record,
+                    tables,
+                    stream,
+                    plan,
+                    later,
+                    progress,
+                    cross_documents=counting.cross_documents,
+                )
     answer(record, build_report(record), as_json=as_json, out=out)
 
 
@@ -330,20 +358,17 @@ def _read_grams(target: str) -> "tuple[NgramTable, int, dict[str, Any]]":
 
 
 def _save_grams(
-    stream: "TokenStream", orders: list[int], counting: "Counting", directory: Path
-) -> "dict[int, NgramTable]":
-    """Write every order's table as ``DIR/<order>-grams.parquet``, and hand them on."""
-    from ngscale.collisions.run import count_tables
+    stream: "TokenStream", tables: "dict[int, NgramTable]", counting: "Counting", directory: Path
+) -> None:
+    """Write every order's table as ``DIR/<order>-grams.parquet``."""
     from ngscale.console import say
     from ngscale.ngram_files import NgramSource, write_parquet
 
     source = NgramSource.of(stream, cross_documents=counting.cross_documents)
-    tables = count_tables(stream, orders, counting)
     for order, table in tables.items():
         path = directory / f"{order}-grams.parquet"
         write_parquet(table, path, source)
         say(f"n-grams: {path}")
-    return tables
 
 
 def _spec(target: str, vocab_size: int) -> "NgramSpec":

@@ -222,3 +222,32 @@ def test_breakdowns_sum_to_their_totals(data: st.DataObject) -> None:
             routed = sum(copies * real * moe.expert.parameters for copies, moe in slots)
             assert count == fixed + routed
         assert active.maximum <= total + groups["mtp"]
+
+
+@pytest.mark.parametrize("name", MOE)
+def test_more_experts_a_token_than_there_are_is_refused(name: str) -> None:
+    config = config_of(name)
+    keys = read_model(ConfigReader(config, name)).expert_keys
+    assert keys is not None
+    with pytest.raises(InputError, match=rf"{keys.top_k}:? 999 exceeds (its )?{keys.num_experts}"):
+        read_model(ConfigReader(config | {keys.top_k: 999}, name))
+
+
+@pytest.mark.parametrize("switch", ["add_cross_attention", "is_encoder_decoder"])
+def test_only_decoders_are_understood(switch: str) -> None:
+    config = config_of("llama-3.1-8b")
+    read_model(ConfigReader(config | {switch: False}, "config.json"))
+    with pytest.raises(InputError, match=f"{switch}: true is not understood"):
+        read_model(ConfigReader(config | {switch: True}, "config.json"))
+
+
+def test_a_tied_head_is_the_word_embedding() -> None:
+    """Once in the total; a convention that counts a head counts it by that name."""
+    design = Design(model=read_model(ConfigReader(GEMMA, "config.json")))
+    groups, active = parameter_groups(design), active_parameters(design)
+    assert groups["lm_head"] == 0
+    assert total_parameters(design) == active["with_embedding_and_head"].maximum
+    assert active["with_head"] == active["with_embedding_and_head"]
+    headless = active["without_embedding_or_head"].maximum
+    assert active["with_head"].maximum - headless == groups["word_embedding"] == 100 * 12
+    assert "word_embedding" in active["with_head"].groups
