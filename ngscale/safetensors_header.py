@@ -23,7 +23,7 @@ _FREE_HEADER_BYTES = 2**20
 _DATA_PER_HEADER = 16
 """A header above the first size must have as many times its data: parsed, it takes about as many
 times its own size in memory."""
-_MAX_INDEX_BYTES = 64 * 2**20
+_MAX_INDEX_BYTES = 32 * 2**20
 _MAX_SIZE = 2**40 - 1
 """Of a dimension: only a tensor without data can claim more."""
 _MAX_DIMENSIONS = 64
@@ -97,10 +97,13 @@ def read_headers(path: Path) -> dict[str, TensorHeader]:
         InputError: something is missing, truncated or against the format.
         UnsafeInputError: a name leads out of the directory, or the weights are pickled.
     """
-    if not path.is_dir():
-        return _read_file(str(path), path.name, _open(path))
-    weight_files(path)
-    return read_checkpoint(str(path), lambda name: _open(inside(path, name)))
+    try:
+        if not path.is_dir():
+            return _read_file(str(path), path.name, _open(path))
+        weight_files(path)
+        return read_checkpoint(str(path), lambda name: _open(inside(path, name)))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -179,14 +182,11 @@ def read_checkpoint(source: str, open_file: OpenFile) -> dict[str, TensorHeader]
 
 
 def _open(path: Path) -> tuple[BinaryIO, int] | None:
-    try:
-        if not path.exists():
-            return None
-        if not path.is_file():  # opening a pipe would wait for somebody to write
-            raise InputError(f"{path}: is not a file")
-        return path.open("rb"), path.stat().st_size
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if not path.exists():
+        return None
+    if not path.is_file():  # opening a pipe would wait for somebody to write
+        raise InputError(f"{path}: is not a file")
+    return path.open("rb"), path.stat().st_size
 
 
 def _read_index(source: str, opened: tuple[BinaryIO, int] | None) -> dict[str, str]:

@@ -342,6 +342,7 @@ def test_a_tensor_name_may_be_odd(tmp_path: Path, name: str) -> None:
 
 def test_a_missing_file_and_a_pipe_are_refused(tmp_path: Path) -> None:
     assert "no such file" in refuse(tmp_path / "none.safetensors")
+    assert "cannot be read: File name too long" in refuse(tmp_path / ("x" * 300))
     os.mkfifo(tmp_path / "pipe.safetensors")
     assert "is not a file" in refuse(tmp_path / "pipe.safetensors")
 
