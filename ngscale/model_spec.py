@@ -457,7 +457,6 @@ class ModelSpec:
     final_norm_parameters: int
     ties_embeddings: bool = False
     """Whether the head is the word embedding."""
-    has_lm_head_bias: bool = False
     position_parameters: int = 0
     """Of learned position embeddings."""
     extra: tuple[tuple[str, int], ...] = ()

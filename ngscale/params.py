@@ -55,7 +55,6 @@ def parameter_groups(design: Design) -> dict[str, int]:
     counts["position_embedding"] += model.position_parameters
     if not model.ties_embeddings:
         counts["lm_head"] += model.vocab_size * model.hidden_size
-    counts["lm_head"] += model.vocab_size * model.has_lm_head_bias
     counts["mtp"] += sum(
         copies * layer.group_counts().total() for copies, layer in model.mtp_layers
     )

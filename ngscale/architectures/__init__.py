@@ -1,7 +1,8 @@
 """config.json of every known architecture -> ModelSpec; one short file each.
 
-A file has ``MODEL_TYPES``, ``read`` and, where its configs have keys that change no tensor and are
-nobody else's, ``IGNORED``; adding one adds a line to ``_FILES``. Standard library only.
+A file has ``MODEL_TYPES`` and ``read``; ``IGNORED`` where its configs have keys that change no tensor
+and are nobody else's, ``read_gates`` where n-gram rows are read in its layers. Adding one adds a line
+to ``_FILES``. Standard library only.
 """
 
 import copy
@@ -30,7 +31,7 @@ from ngscale.architectures import (
 from ngscale.architectures.harmless import HARMLESS_KEYS
 from ngscale.config_reader import ConfigReader
 from ngscale.errors import InputError, SpecError
-from ngscale.model_spec import ModelSpec
+from ngscale.model_spec import ModelSpec, NgramGate
 from ngscale.ngram_config import LONGCAT_MODEL_TYPES, is_longcat
 
 _FILES = (
@@ -59,6 +60,12 @@ READERS: Mapping[str, Callable[[ConfigReader], ModelSpec]] = {
 _IGNORED: Mapping[str, frozenset[str]] = {
     name: getattr(file, "IGNORED", frozenset()) for file in _FILES for name in file.MODEL_TYPES
 }
+_GATES: Mapping[str, Callable[[ConfigReader, int], tuple[NgramGate, ...]]] = {
+    name: file.read_gates
+    for file in _FILES
+    for name in file.MODEL_TYPES
+    if hasattr(file, "read_gates")
+}
 WRAPPERS = ("gemma3", "gemma3n", "qwen4_exp")
 """Multi-modal model_types whose ``text_config`` is read, the rest is not counted."""
 
@@ -85,6 +92,14 @@ def read_model(reader: ConfigReader) -> ModelSpec:
         return read(reader)
     except SpecError as error:
         raise InputError(f"{reader.source}: {error}") from error
+
+
+def read_gates(reader: ConfigReader, num_specs: int) -> tuple[NgramGate, ...]:
+    """What the rows of these many sets of tables are read through; none where it is not known."""
+    if reader.model_type in WRAPPERS and "text_config" in reader.values:
+        reader = reader.object("text_config")
+    read = _GATES.get(reader.model_type or "")
+    return () if read is None else read(reader, num_specs)
 
 
 def harmless_keys(model_type: str | None) -> frozenset[str]:

@@ -104,9 +104,7 @@ def decoder_spec(
     final_norm_parameters: int | None = None,
     expert_keys: ExpertKeys | None = None,
     mtp_layers: tuple[tuple[int, Layer], ...] = (),
-    position_parameters: int = 0,
     extra: tuple[tuple[str, int], ...] = (),
-    has_lm_head_bias: bool = False,
 ) -> ModelSpec:
     """The model around these layers; ``ties`` is the family's default of ``tie_word_embeddings``.
 
@@ -122,8 +120,6 @@ def decoder_spec(
             hidden_size if final_norm_parameters is None else final_norm_parameters
         ),
         ties_embeddings=reader.flag("tie_word_embeddings", default=ties),
-        has_lm_head_bias=has_lm_head_bias,
-        position_parameters=position_parameters,
         extra=extra,
         mtp_layers=mtp_layers,
         expert_keys=expert_keys,
