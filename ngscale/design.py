@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ngscale.architectures import deepseek_v4, harmless_keys, qwen4_exp, read_model
+from ngscale.architectures import harmless_keys, read_gates, read_model
 from ngscale.architectures.ngscale_moe import DecoderConfig
 from ngscale.config_reader import ConfigReader, read_config
 from ngscale.errors import InputError, SpecError
@@ -17,6 +17,7 @@ from ngscale.model_spec import ModelSpec, NgramGate
 from ngscale.ngram_config import (
     DECODER_MODEL_TYPE,
     EXTENSION_KEY,
+    NGRAM_KEYS,
     check_num_tables,
     spec_json,
     specs_if_any,
@@ -103,7 +104,9 @@ def _design(reader: ConfigReader) -> Design:
     model = read_model(recorded)
     try:
         ngrams = specs_if_any(recorded)
-        design = Design(model=model, ngrams=ngrams, gates=_gates(recorded, len(ngrams)))
+        is_gated = any(spec.fusion == "gated" for spec in ngrams)
+        gates = read_gates(recorded, len(ngrams)) if is_gated else ()
+        design = Design(model=model, ngrams=ngrams, gates=gates)
     except SpecError as error:
         raise InputError(f"{reader.source}: {error}") from error
     _refuse_unknown(recorded, outer)
@@ -112,23 +115,12 @@ def _design(reader: ConfigReader) -> Design:
     return design
 
 
-def _gates(reader: ConfigReader, num_specs: int) -> tuple[NgramGate, ...]:
-    """What Engram's rows are read through, of the families that say it."""
-    if reader.model_type == "qwen4_exp" and "text_config" in reader.values:
-        reader = reader.object("text_config")
-    if num_specs and reader.model_type in qwen4_exp.MODEL_TYPES:
-        return qwen4_exp.read_gates(reader, num_specs)
-    if num_specs and reader.model_type in deepseek_v4.MODEL_TYPES:
-        return deepseek_v4.read_gates(reader, num_specs)
-    return ()
-
-
 def _refuse_unknown(reader: ConfigReader, values: _Recorder) -> None:
-    """A null says nothing, so it changes nothing."""
+    """A null or an empty value says nothing, so it changes nothing."""
     unknown = sorted(
         key
         for key in set(values) - values.asked - harmless_keys(reader.model_type)
-        if reader.values.get(key) is not None
+        if reader.values.get(key) not in (None, [], {})
     )
     if unknown:
         raise reader.fail(
@@ -136,6 +128,27 @@ def _refuse_unknown(reader: ConfigReader, values: _Recorder) -> None:
             f"is not known to {reader.model_type} here, so it may change tensors; remove it if "
             "it does not",
         )
+
+
+def design_config(design: Design) -> dict[str, Any]:
+    """config.json of a design; ``read_design`` gives it back.
+
+    The keys of the model are those it was read from, n-gram keys those of ``ngrams``.
+
+    Raises:
+        SpecError: the tables are neither those of the model's own keys nor LongCat's.
+    """
+    if design.model.model_type == DECODER_MODEL_TYPE:
+        return decoder_config(design)
+    own = dict(design.model.config)
+    bare = {key: value for key, value in own.items() if key not in NGRAM_KEYS}
+    for config in (own, bare):
+        if specs_if_any(ConfigReader(config, design.model.model_type)) == design.ngrams:
+            return config
+    spec = design.ngram
+    if spec is None:
+        raise SpecError(f"{design.model.model_type} cannot be written without its n-gram tables")
+    return bare | _ngram_config(spec, design.model.vocab_size)
 
 
 def decoder_config(design: Design) -> dict[str, Any]:
@@ -151,27 +164,34 @@ def decoder_config(design: Design) -> dict[str, Any]:
         **asdict(keys),
         "tie_word_embeddings": False,
     }
-    spec = design.ngram
-    if spec is not None:
-        if spec.hash_base != keys.vocab_size or spec.num_subtables is None:
-            raise SpecError(
-                f"hash base {spec.hash_base} with orders {spec.table_orders} is not LongCat's hash "
-                f"in base {keys.vocab_size}; config.json cannot say that"
-            )
-        boundaries = spec.policy.boundary_tokens
-        config |= {
-            "emb_neighbor_num": spec.max_order,
-            "emb_split_num": spec.num_subtables,
-            EXTENSION_KEY: {
-                "table_rows": list(spec.table_rows),
-                "policy": _policy_name(spec) or spec_json(spec)["policy"],
-                "amplification": spec.amplification,
-                "word_scale": spec.word_scale,
-                "row_multiple": spec.row_multiple,
-            },
-        }
-        if len(boundaries) == 1:
-            config["eos_token_id"] = boundaries[0]
+    return config if design.ngram is None else config | _ngram_config(design.ngram, keys.vocab_size)
+
+
+def _ngram_config(spec: NgramSpec, vocab_size: int) -> dict[str, Any]:
+    """Flash-Lite's keys and the extension block.
+
+    Raises:
+        SpecError: the tables are not LongCat's, hashed in base ``vocab_size``.
+    """
+    if spec.hash_base != vocab_size or spec.num_subtables is None or spec.fusion != "average":
+        raise SpecError(
+            f"hash base {spec.hash_base} with orders {spec.table_orders} is not LongCat's hash "
+            f"in base {vocab_size}; config.json cannot say that"
+        )
+    boundaries = spec.policy.boundary_tokens
+    config: dict[str, Any] = {
+        "emb_neighbor_num": spec.max_order,
+        "emb_split_num": spec.num_subtables,
+        EXTENSION_KEY: {
+            "table_rows": list(spec.table_rows),
+            "policy": _policy_name(spec) or spec_json(spec)["policy"],
+            "amplification": spec.amplification,
+            "word_scale": spec.word_scale,
+            "row_multiple": spec.row_multiple,
+        },
+    }
+    if len(boundaries) == 1:
+        config["eos_token_id"] = boundaries[0]
     return config
 
 

@@ -55,7 +55,6 @@ def parameter_groups(design: Design) -> dict[str, int]:
     counts["position_embedding"] += model.position_parameters
     if not model.ties_embeddings:
         counts["lm_head"] += model.vocab_size * model.hidden_size
-    counts["lm_head"] += model.vocab_size * model.has_lm_head_bias
     counts["mtp"] += sum(
         copies * layer.group_counts().total() for copies, layer in model.mtp_layers
     )
@@ -69,6 +68,14 @@ def parameter_groups(design: Design) -> dict[str, int]:
     return {group: counts[group] for group in GROUPS}
 
 
+def ngram_padding(design: Design) -> int:
+    """Of the ``ngram_tables``, those of rows that only fill up to a multiple."""
+    return sum(
+        ngram_parameters(spec, hidden_size=design.model.hidden_size, gate=gate).padding
+        for spec, gate in zip_longest(design.ngrams, design.gates)
+    )
+
+
 def total_parameters(design: Design) -> int:
     """All groups but ``mtp``, as the published 68.5B of LongCat-Flash-Lite counts them.
 
@@ -78,16 +85,14 @@ def total_parameters(design: Design) -> int:
 
 
 def moe_of(model: ModelSpec) -> Experts:
-    """The experts of its layers.
+    """The experts of its layers, which are of one size and number; router biases may differ.
 
     Raises:
-        SpecError: it has none, or they differ from layer to layer.
+        SpecError: it has none.
     """
-    kinds = {experts for _, experts in model.moe_layers}
-    if len(kinds) != 1:
-        problem = "no experts" if not kinds else "experts that differ from layer to layer"
-        raise SpecError(f"{model.model_type} has {problem}, so their number cannot vary")
-    return kinds.pop()
+    if not model.moe_layers:
+        raise SpecError(f"{model.model_type} has no experts whose number could vary")
+    return model.moe_layers[0][1]
 
 
 def num_moe_layers(model: ModelSpec) -> int:
@@ -200,10 +205,9 @@ def parameter_equivalent_experts(design: Design) -> Fraction:
     Raises:
         SpecError: the model has no experts.
     """
-    experts = moe_of(design.model)
-    router = experts.hidden_size + experts.router_biases
-    cost = experts.expert.parameters + router
-    return Fraction(_ngram_parameters(design), num_moe_layers(design.model) * cost)
+    moe_of(design.model)
+    cost = sum(copies * experts.added_parameters for copies, experts in design.model.moe_layers)
+    return Fraction(_ngram_parameters(design), cost)
 
 
 def expert_only_equivalent(design: Design) -> Fraction:

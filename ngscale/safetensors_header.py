@@ -18,9 +18,12 @@ from ngscale.errors import InputError, UnsafeInputError
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 8 * 2**20
-"""The format allows 100 MB. This is room for 60,000 tensors in one file, three times as many as
-any published checkpoint known to us keeps in all its files."""
-_MAX_INDEX_BYTES = 64 * 2**20
+"""The format allows 100 MB; this is room for 60,000 tensors in one file."""
+_FREE_HEADER_BYTES = 2**20
+_DATA_PER_HEADER = 16
+"""A header above the first size must have as many times its data: parsed, it takes about as many
+times its own size in memory."""
+_MAX_INDEX_BYTES = 32 * 2**20
 _MAX_SIZE = 2**40 - 1
 """Of a dimension: only a tensor without data can claim more."""
 _MAX_DIMENSIONS = 64
@@ -94,10 +97,13 @@ def read_headers(path: Path) -> dict[str, TensorHeader]:
         InputError: something is missing, truncated or against the format.
         UnsafeInputError: a name leads out of the directory, or the weights are pickled.
     """
-    if not path.is_dir():
-        return _read_file(str(path), path.name, _open(path))
-    weight_files(path)
-    return read_checkpoint(str(path), lambda name: _open(inside(path, name)))
+    try:
+        if not path.is_dir():
+            return _read_file(str(path), path.name, _open(path))
+        weight_files(path)
+        return read_checkpoint(str(path), lambda name: _open(inside(path, name)))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -176,14 +182,11 @@ def read_checkpoint(source: str, open_file: OpenFile) -> dict[str, TensorHeader]
 
 
 def _open(path: Path) -> tuple[BinaryIO, int] | None:
-    try:
-        if not path.exists():
-            return None
-        if not path.is_file():  # opening a pipe would wait for somebody to write
-            raise InputError(f"{path}: is not a file")
-        return path.open("rb"), path.stat().st_size
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if not path.exists():
+        return None
+    if not path.is_file():  # opening a pipe would wait for somebody to write
+        raise InputError(f"{path}: is not a file")
+    return path.open("rb"), path.stat().st_size
 
 
 def _read_index(source: str, opened: tuple[BinaryIO, int] | None) -> dict[str, str]:
@@ -243,8 +246,13 @@ def parse_header(
             f"{source}: header length: {length}, but {num_bytes - 8} bytes follow; the file is "
             "truncated or not safetensors"
         )
-    if length > MAX_HEADER_BYTES:
-        raise InputError(f"{source}: header length: {length}; at most {MAX_HEADER_BYTES} are read")
+    num_data_bytes = num_bytes - 8 - length
+    most = min(MAX_HEADER_BYTES, _FREE_HEADER_BYTES + num_data_bytes // _DATA_PER_HEADER)
+    if length > most:
+        raise InputError(
+            f"{source}: header length: {length}; before {num_data_bytes} bytes of data at most "
+            f"{most} are read"
+        )
     header = file.read(length)
     if len(header) < length:
         raise InputError(f"{source}: is truncated: {len(header)} of {length} bytes of its header")

@@ -299,6 +299,26 @@ def test_a_huge_header_is_refused_unread(tmp_path: Path, num_header_bytes: int) 
         tracemalloc.stop()
 
 
+def test_a_header_needs_data_in_proportion(tmp_path: Path) -> None:
+    """Memory stays below twice the file (and what little files take): many empty tensors."""
+    header = json.dumps({f"{index:x}": entry("U8", [0], 0, 0) for index in range(40_000)}).encode()
+    assert len(header) > 2 * 2**20
+    assert "before 0 bytes of data at most 1048576 are read" in refuse(
+        write_raw(tmp_path / "x.safetensors", header, 0)
+    )
+    header = json.dumps(
+        {"data": entry("U8", [2**25], 0, 2**25)}
+        | {f"{index:x}": entry("U8", [0], 0, 0) for index in range(40_000)}
+    ).encode()
+    path = write_raw(tmp_path / "y.safetensors", header, 2**25)
+    tracemalloc.start()
+    try:
+        assert len(read_headers(path)) == 40_001
+        assert tracemalloc.get_traced_memory()[1] < 2 * path.stat().st_size
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("keep", [0, 5, 8, 20, 100, -1])
 def test_every_truncation_is_refused(tmp_path: Path, keep: int) -> None:
     path = write_tensors(tmp_path / "x.safetensors", TWO)
@@ -322,6 +342,7 @@ def test_a_tensor_name_may_be_odd(tmp_path: Path, name: str) -> None:
 
 def test_a_missing_file_and_a_pipe_are_refused(tmp_path: Path) -> None:
     assert "no such file" in refuse(tmp_path / "none.safetensors")
+    assert "cannot be read: File name too long" in refuse(tmp_path / ("x" * 300))
     os.mkfifo(tmp_path / "pipe.safetensors")
     assert "is not a file" in refuse(tmp_path / "pipe.safetensors")
 

@@ -156,10 +156,11 @@ def _placement(placement: Mapping[str, Any]) -> Section:
     return Section(
         heading="Where the tables can live",
         paragraphs=(
-            "Rates above which reading rows bounds the model, by data sheets and assumptions "
-            "(data/tiers.csv). Checked is the order of magnitude alone: a kind of memory is "
-            f"within x{MAX_MISS} where published slow-downs are (data/anchors.csv), and not "
-            "validated where none is published or one is missed by more.",
+            "Whether all tables fit in one device, and rates above which reading rows bounds the "
+            "model, by data sheets and assumptions (data/tiers.csv). Checked is the order of "
+            f"magnitude alone: a kind of memory is within x{MAX_MISS} where published slow-downs "
+            "are (data/anchors.csv), and not validated where none is published or one is missed "
+            "by more.",
         ),
         tables=(
             Table(name="placement", title="Placement", columns=tuple(columns), rows=rows),

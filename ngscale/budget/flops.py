@@ -10,7 +10,13 @@ from collections import Counter
 
 from ngscale.budget.arithmetic import Line, line
 from ngscale.design import Design
-from ngscale.model_spec import Attention, CompressedAttention, LatentAttention, LinearAttention
+from ngscale.model_spec import (
+    Attention,
+    CompressedAttention,
+    GroupedAttention,
+    LatentAttention,
+    LinearAttention,
+)
 from ngscale.params import parameter_groups
 
 
@@ -92,29 +98,49 @@ def pairs(design: Design, context_tokens: int, *, decode: bool) -> Line:
     indexer scores every key, the attention reads its top-k. Gated delta net: recall, write and
     read of the state, 2 FLOPs each and value of it.
     """
-    counts: Counter[Attention] = Counter()
+    states: Counter[int] = Counter()
+    reads: Counter[tuple[int, int | None, int]] = Counter()
+    picked: int | None = None
     for copies, block in design.model.attentions:
-        counts[block] += copies
-    what = "decoding behind" if decode else "prefill of"
-    terms = []
-    for block, copies in counts.items():
         if isinstance(block, LinearAttention):
-            state = block.num_value_heads * block.key_head_dim * block.value_head_dim
-            tokens = 1 if decode else context_tokens
-            terms.append({"6": 6, "layers": copies, "state": state, "tokens": tokens})
+            states[block.num_value_heads * block.key_head_dim * block.value_head_dim] += copies
             continue
-        for columns, limit, rate in _reads(block, decode=decode):
-            count = num_pairs(context_tokens, limit, rate=rate, decode=decode)
-            terms.append({"2": 2, "layers": copies, "columns": columns, "pairs": count})
-    return line(f"FLOPs: attention, {what} {context_tokens} tokens", "FLOP", *terms)
+        if block.indexer is not None:
+            picked = block.indexer.top_k
+        for read in _reads(block, picked, decode=decode):
+            reads[read] += copies
+    what, tokens = ("decoding behind", 1) if decode else ("prefill of", context_tokens)
+    return line(
+        f"FLOPs: attention, {what} {context_tokens} tokens",
+        "FLOP",
+        *(
+            {"6": 6, "layers": copies, "state": state, "tokens": tokens}
+            for state, copies in states.items()
+        ),
+        *(
+            {
+                "2": 2,
+                "layers": copies,
+                "columns": columns,
+                "pairs": num_pairs(context_tokens, limit, rate=rate, decode=decode),
+            }
+            for (columns, limit, rate), copies in reads.items()
+        ),
+    )
 
 
-def _reads(block: Attention, *, decode: bool) -> list[tuple[int, int | None, int]]:
+def _reads(
+    block: GroupedAttention | LatentAttention | CompressedAttention,
+    picked: int | None,
+    *,
+    decode: bool,
+) -> list[tuple[int, int | None, int]]:
     """(columns multiplied for every key, keys read at most, tokens that share a key): of the
-    indexer, and of the attention itself.
+    indexer, and of the attention itself. ``picked`` keys are read by a block with an indexer, and
+    by one behind it that has its compressed keys (DeepSeek-V4.1).
     """
     reads: list[tuple[int, int | None, int]] = []
-    indexer = None if isinstance(block, LinearAttention) else block.indexer
+    indexer = block.indexer
     if indexer is not None:
         reads.append((indexer.num_heads * indexer.head_dim, block.window, indexer.compress_rate))
     top_k = None if indexer is None else indexer.top_k
@@ -122,7 +148,8 @@ def _reads(block: Attention, *, decode: bool) -> list[tuple[int, int | None, int
         columns = 2 * block.num_heads * block.head_dim
         reads.append((columns, block.local_window, 1))
         if block.compress_rate:
-            reads.append((columns, top_k, block.compress_rate))
+            limit = top_k if block.caches_compressed else picked
+            reads.append((columns, limit, block.compress_rate))
     elif isinstance(block, LatentAttention) and decode:
         columns = block.num_heads * (2 * block.kv_lora_rank + block.qk_rope_head_dim)
         reads.append((columns, _smaller(block.window, top_k), 1))

@@ -98,9 +98,9 @@ def _kept(block: Attention, context_tokens: int) -> list[dict[str, int]]:
         tokens = min(context_tokens, block.window or context_tokens)
         return [{"tokens": tokens, **_cached(block)}]
     kept = [{"tokens": min(context_tokens, block.local_window), "columns": block.head_dim}]
-    if block.compress_rate:
+    if block.compress_rate and block.caches_compressed:
         kept.append({"keys": context_tokens // block.compress_rate, "columns": block.head_dim})
-    if block.indexer is not None:
+    if block.indexer is not None and block.indexer.caches_keys:
         keys = context_tokens // block.indexer.compress_rate
         kept.append({"index keys": keys, "columns": block.indexer.head_dim})
     return kept

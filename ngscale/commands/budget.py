@@ -7,9 +7,9 @@ import typer
 
 from ngscale import presets
 from ngscale.commands.answer import JsonOption, OutOption, answer
-from ngscale.errors import UsageError
+from ngscale.errors import InputError, UsageError
 from ngscale.params import Dtype
-from ngscale.safetensors_header import inside, read_headers
+from ngscale.safetensors_header import TensorHeader, inside, read_headers
 
 
 def _complete(incomplete: str) -> list[str]:
@@ -27,11 +27,11 @@ def budget(
         ),
     ] = None,
     checkpoint: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="DIR",
-            help="A directory of safetensors, or one such file: its headers are compared with the "
-            "TARGET, by default the config.json in that directory.",
+            help="A directory of safetensors, one such file or hf://owner/name: the headers are "
+            "compared with the TARGET, by default the config.json beside them.",
         ),
     ] = None,
     dtype: Annotated[Dtype, typer.Option(help="What weights are stored as.")] = "bf16",
@@ -128,11 +128,15 @@ def budget(
     from ngscale.params import total_parameters
     from ngscale.units import parse_bytes, parse_count
 
-    if target is None:
-        if checkpoint is None or checkpoint.is_file():
-            raise UsageError("a TARGET, or --checkpoint with a directory that has a config.json")
-        target = str(inside(checkpoint, "config.json"))
-    path = presets.resolve(target)
+    config, tensors = None, None
+    if checkpoint is not None:
+        config, tensors = _read_checkpoint(checkpoint)
+    if target is not None:
+        path = presets.resolve(target)
+    elif checkpoint is not None and config is not None:
+        path, target = config, checkpoint
+    else:
+        raise UsageError("a TARGET is needed, or a --checkpoint with a config.json beside it")
     design = read_design(path)
     limits = None
     if total or active or hbm or host_memory:
@@ -165,9 +169,22 @@ def budget(
             ranks=Ranks(tp=tp, ep=ep, pp=pp, dp=dp, table_shards=table_shards),
             window_us=window_us,
         ),
-        tensors=None if checkpoint is None else read_headers(checkpoint),
+        tensors=tensors,
         limits=limits,
         trained=None if records is None else read_training_records(records),
         small=small,
     )
     answer(record, report(record, explain=explain), as_json=as_json, out=out)
+
+
+def _read_checkpoint(source: str) -> tuple[Path | None, dict[str, TensorHeader]]:
+    """The config.json beside a checkpoint's weights, and their headers."""
+    if source.startswith("hf://"):
+        from ngscale import hub
+
+        return hub.read_model(source)
+    path = Path(source)
+    config = inside(path, "config.json") if path.is_dir() else None
+    if config is not None and not config.is_file():
+        raise InputError(f"{path}: the directory holds no config.json")
+    return config, read_headers(path)

@@ -18,6 +18,7 @@ from ngscale.design import Design
 from ngscale.model.embedding import NgramEmbedding, embedding_std
 from ngscale.model.initialise import fill_normal, fill_slices
 from ngscale.model.moe import MixtureOfExperts
+from ngscale.tensor_groups import group_of
 
 
 class Attention(nn.Module):
@@ -139,11 +140,11 @@ class Decoder(nn.Module):
         for name, weight in self.named_parameters():
             if name.startswith("embed_tokens."):
                 continue
-            if parameter_group(name) == "norms":
+            if group_of(name) == "norms":
                 weight.fill_(1.0)
                 continue
             scale = into_stream if name.endswith(("o_proj.weight", "down_proj")) else 1.0
-            fill = fill_slices if parameter_group(name) in ("experts", "router") else fill_normal
+            fill = fill_slices if group_of(name) in ("experts", "router") else fill_normal
             fill(weight, std=scale / math.sqrt(weight.shape[-1]), seed=seed, name=name)
         for layer in self.layers:
             assert isinstance(layer, Block)
@@ -154,24 +155,3 @@ class Decoder(nn.Module):
         for layer in self.layers:
             assert isinstance(layer, Block)
             layer.mlp.gate.balance(rate)
-
-
-_GROUP_OF_PART = (
-    ("embed_tokens.tables.", "ngram_tables"),
-    ("embed_tokens.projection.", "ngram_projections"),
-    ("embed_tokens.amplifier.", "norms"),
-    ("embed_tokens.", "word_embedding"),
-    (".self_attn.", "attention"),
-    (".mlp.experts.", "experts"),
-    (".mlp.gate.", "router"),
-    ("norm.weight", "norms"),
-    ("lm_head.", "lm_head"),
-)
-
-
-def parameter_group(name: str) -> str:
-    """The group of ``params.parameter_groups`` that a parameter of ``Decoder`` counts in."""
-    for part, group in _GROUP_OF_PART:
-        if part in name:
-            return group
-    raise AssertionError(f"no parameter group for {name}")

@@ -1,7 +1,6 @@
 """Checkpoints by their headers: ngscale's own, and LongCat-Flash-Lite's layout in sparse files."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +96,7 @@ def groups_of(block: dict[str, Any], key: str = "parameters") -> dict[str, int]:
 
 def test_lites_layout_has_the_published_totals(lite: Path) -> None:
     """HASHING 9.1: 11,143 text tensors and 17 of MTP; 9.3: the groups."""
-    start = time.perf_counter()
     tensors = read_headers(lite)
-    assert time.perf_counter() - start < 5
     assert len(tensors) == 11_143 + 17
     block = compare(read_design(lite / "config.json"), tensors)
     assert groups_of(block) == {

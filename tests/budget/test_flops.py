@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ngscale import presets
 from ngscale.budget.flops import matmuls, num_pairs, pairs
 from ngscale.design import Design, read_design
 from ngscale.params import parameter_groups
@@ -65,6 +66,19 @@ def test_pairs_are_those_counted_one_by_one(
     counted = [token // rate for token in tokens]
     expected = sum(keys if limit is None else min(keys, limit) for keys in counted)
     assert num_pairs(context, limit, rate=rate, decode=decode) == expected
+
+
+def test_a_layer_reads_the_keys_that_another_picked() -> None:
+    """DeepSeek-V4.1-Flash: 64 heads of 512 columns, scored and summed; 512 picked keys and the 128
+    last tokens in all of 38 layers, the 2 without compression those alone; 8 indexers of 32 heads
+    of 128 columns, 3 over every other token.
+    """
+    design = read_design(presets.resolve("deepseek-v4.1-flash"))
+    context = 100_000
+    keys = 38 * 512 + 40 * 128
+    scored = 3 * ((context + 1) // 2) + 5 * (context + 1)
+    expected = 2 * (2 * 64 * 512 * keys + 32 * 128 * scored)
+    assert pairs(design, context, decode=True).value == expected
 
 
 COUNTED = (

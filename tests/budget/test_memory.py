@@ -1,5 +1,6 @@
 """Caches and training state against published figures, transformers' caches and hand counts."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,8 @@ def test_compressed_attention_keeps_its_window_and_every_nth_key() -> None:
     _, _, sequence, state = values(cache_of([(3, block)], 21, "bf16"))
     assert sequence == 2 * 3 * (8 * 64 + 5 * 64 + 5 * 32)
     assert state == 0
+    borrowing = replace(block, caches_compressed=False, indexer=replace(indexer, caches_keys=False))
+    assert values(cache_of([(3, borrowing)], 21, "bf16"))[2] == 2 * 3 * 8 * 64
 
 
 @given(decoder_designs())
