@@ -43,6 +43,7 @@ def build(
     limits: Limits | None = None,
     trained: TrainingRecords | None = None,
     small: ProxySize | None = None,
+    explain: bool = False,
 ) -> RunRecord:
     """The budget of ``design``, which a config.json of this hash describes; with ``tensors``, those
     of a checkpoint, what that holds; with ``limits``, the frontier and candidates they allow; with
@@ -84,6 +85,7 @@ def build(
             "target": target,
             "config_sha256": config_sha256,
             "dtype": dtype,
+            "explain": explain,
             "limits": None if limits is None else asdict(limits),
             "records": None if trained is None else len(trained.pairs),
             "proxy": None if small is None else asdict(small),

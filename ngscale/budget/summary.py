@@ -16,11 +16,11 @@ _SMALLEST_BAR = 0.002
 """Groups below this share of both models would be bars without height."""
 
 
-def report(record: RunRecord, *, explain: bool = False) -> Report:
-    """What a person reads: where the parameters are, what they cost, what to doubt; with
-    ``explain`` how every cost was computed.
+def report(record: RunRecord) -> Report:
+    """What a person reads: where the parameters are, what they cost, what to doubt; if asked, how
+    every cost was computed.
     """
-    results = record.results
+    results, explain = record.results, record.inputs["explain"]
     sections = [] if results["proposal"] is None else proposal_sections(results)
     if results["proxy"] is not None:
         sections.append(proxy_section(results["proxy"]))
