@@ -116,11 +116,13 @@ def _design(reader: ConfigReader) -> Design:
 
 
 def _refuse_unknown(reader: ConfigReader, values: _Recorder) -> None:
-    """A null or an empty value says nothing, so it changes nothing."""
+    """A null, an empty value or a switch that is off says nothing, so it changes nothing: what is
+    counted is what the architecture has without it.
+    """
     unknown = sorted(
         key
         for key in set(values) - values.asked - harmless_keys(reader.model_type)
-        if reader.values.get(key) not in (None, [], {})
+        if reader.values[key] not in (None, False, [], {}) or type(reader.values[key]) is int
     )
     if unknown:
         raise reader.fail(

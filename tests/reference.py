@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import product
 
@@ -258,3 +258,11 @@ def meeting_pairs(
             if apart > 0 and apart % rows == 0:
                 found += da * db * dc * dd
     return Fraction(found)
+
+
+def merge_tables(
+    left: Mapping[tuple[int, ...], int], right: Mapping[tuple[int, ...], int]
+) -> list[tuple[tuple[int, ...], int]]:
+    """(n-gram, newest token first, and its count) of both, sorted from the oldest token on."""
+    added = Counter(left) + Counter(right)
+    return sorted(added.items(), key=lambda item: item[0][::-1])

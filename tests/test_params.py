@@ -194,6 +194,18 @@ def test_published_layouts_give_their_table_parameters(
         assert parameter_groups(design)["ngram_tables"] == tables
 
 
+def test_longcat_2_has_the_published_experts() -> None:
+    """EVIDENCE 2.1: 38 layers of 768 experts, 3 * 2048 * 8192 each, are 1.469T; with the tables
+    1.60T (HASHING 9.3). Its attention is not published, so the rest is Flash-Lite's here.
+    """
+    sizes = {"hidden_size": 8192, "num_layers": 38, "n_routed_experts": 768}
+    model = with_keys(LITE.model, sizes | {"expert_ffn_hidden_size": 2048})
+    experts = parameter_groups(Design(model=model))["experts"]
+    assert experts == 38 * 768 * 3 * 2048 * 8192
+    assert f"{experts / 1e12:.3f}" == "1.469"
+    assert f"{(experts + 134_978_871_296) / 1e12:.2f}" == "1.60"
+
+
 @pytest.mark.parametrize(("order", "num_subtables"), [(2, 1), (3, 2), (5, 4), (7, 4)])
 def test_orders_and_subtables_leave_table_parameters_unchanged(
     order: int, num_subtables: int
