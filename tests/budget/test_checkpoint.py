@@ -84,6 +84,8 @@ def test_what_is_no_parameter_is_told_apart(tmp_path: Path) -> None:
             "model.layers.0.mlps.0.up_proj.weight": ("F8_E4M3", [6144, 3072]),
             "model.layers.0.mlps.0.up_proj.weight_scale_inv": ("F32", [48, 24]),
             "model.layers.0.self_attn.0.rotary_emb.inv_freq": ("F32", [32]),
+            "model.layers.0.mlp.experts.down_proj_blocks": ("U8", [4, 8, 3, 16]),  # gpt-oss
+            "model.layers.0.mlp.experts.down_proj_scales": ("U8", [4, 8, 3]),
         },
     )
     block = compare(design, read_headers(path))
@@ -92,7 +94,8 @@ def test_what_is_no_parameter_is_told_apart(tmp_path: Path) -> None:
         "word_embedding": 402_653_184,
         "copies": 402_653_184,
         "dense_ffn": 6144 * 3072,
-        "scales": 48 * 24,
+        "experts": 2 * 4 * 8 * 3 * 16,
+        "scales": 48 * 24 + 4 * 8 * 3,
         "constants": 32,
     }
 
