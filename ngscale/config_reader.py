@@ -91,18 +91,32 @@ class ConfigReader:
             raise self.fail(key, f"must be {minimum}..{maximum}, got {value}")
         return value
 
-    def flag(self, key: str) -> bool:
-        """True or false; false where the key is absent or null."""
+    def flag(self, key: str, *, default: bool = False) -> bool:
+        """True or false; ``default`` where the key is absent or null."""
         value = self.values.get(key)
-        if value is not None and not isinstance(value, bool):
+        if value is None:
+            return default
+        if not isinstance(value, bool):
             raise self.fail(key, f"must be true or false, got {json.dumps(value)}")
-        return bool(value)
+        return value
 
     def word(self, key: str, known: Sequence[str]) -> Any:
         """One of some words; the first where the key is absent."""
         value = self.values.get(key, known[0])
         if value not in known:
             raise self.fail(key, f"must be one of {', '.join(known)}, got {json.dumps(value)}")
+        return value
+
+    def words(self, key: str, known: Sequence[str], count: int) -> list[str] | None:
+        """A list of ``count`` of these words; None where the key is absent or null."""
+        value = self.values.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) != count:
+            raise self.fail(key, f"must be a list of {count} words, got {json.dumps(value)}")
+        for word in value:
+            if word not in known:
+                raise self.fail(key, f"must hold {', '.join(known)} only, got {json.dumps(word)}")
         return value
 
     def object(self, key: str) -> "ConfigReader":
@@ -147,27 +161,44 @@ def read_config(path: Path) -> ConfigReader:
         InputError: the file is missing, not JSON, or not an object.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text, so not a config.json") from error
+    return parse_config(data, str(path))
+
+
+def parse_config(data: bytes, source: str, kind: str = "config.json") -> ConfigReader:
+    """The same of bytes that are read already; ``kind`` is what they should have been.
+
+    Raises:
+        InputError: they are not UTF-8, not JSON, or not an object.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in values:
-                raise InputError(f"{path}: {key}: appears twice")
-            values[key] = value
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            seen: set[str] = set()
+            for key, _ in pairs:
+                if key in seen:
+                    raise InputError(f"{source}: {shown(key)}: appears twice")
+                seen.add(key)
         return values
 
     def refuse(constant: str) -> float:
-        raise InputError(f"{path}: {constant} is not a JSON number")
+        raise InputError(f"{source}: {constant} is not a JSON number")
 
     try:
-        values = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        values = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source}: is not UTF-8 text, so not a {kind}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON: {error}") from error
+        raise InputError(f"{source}: is not JSON: {error}") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path}: holds no JSON object, so it is not a config.json")
-    return ConfigReader(values, str(path))
+        raise InputError(f"{source}: holds no JSON object, so it is not a {kind}")
+    return ConfigReader(values, source)
+
+
+def shown(name: str) -> str:
+    """A name from a file as one line can show it: printable, and cut after 100 characters."""
+    text = name if name.isprintable() else ascii(name)[1:-1]
+    return text if len(text) <= 100 else f"{text[:100]}..."

@@ -19,6 +19,7 @@ from ngscale.spec import (
     MAX_ORDER,
     MAX_SUBTABLES,
     MAX_TABLE_ROWS,
+    Amplification,
     Hash,
     NgramSpec,
     PolynomialHash,
@@ -48,7 +49,7 @@ LONGCAT_ARCHITECTURES = (
 )
 LONGCAT_MODEL_TYPES = ("longcat_flash", "longcat_flash_ngram", "longcat_next")
 DECODER_MODEL_TYPE = "ngscale_moe"
-_QWEN_MODEL_TYPES = ("qwen4_exp", "qwen4_exp_text")
+QWEN_MODEL_TYPES = ("qwen4_exp", "qwen4_exp_text")
 _FAMILY_KEYS = (
     tuple(key for aliases in _LONGCAT_KEYS.values() for key in aliases),
     ("engram_layer_ids", "engram_vocab_size"),
@@ -56,6 +57,18 @@ _FAMILY_KEYS = (
     ("ple_layer_ids", "heads_per_ngram", "ngram_vocab_size_base"),
 )
 """Keys of the hashes, of which a config can have one."""
+NGRAM_KEYS = (
+    *(key for keys in _FAMILY_KEYS for key in keys),
+    "engram_compressed_vocab_size",
+    "engram_head_dim",
+    "engram_max_ngram_size",
+    "engram_n_heads",
+    "engram_num_embeddings",
+    "engram_pad_token_id",
+    "engram_seed",
+    EXTENSION_KEY,
+)
+"""Without these a config has no n-gram tables, unless they are within ``text_config``."""
 
 
 def read_specs(path: Path) -> tuple[NgramSpec, ...]:
@@ -79,6 +92,19 @@ def specs_of(reader: ConfigReader) -> tuple[NgramSpec, ...]:
     return specs
 
 
+def specs_if_any(reader: ConfigReader) -> tuple[NgramSpec, ...]:
+    """As ``specs_of``, but none where no key of any hash is set."""
+    none_set = all(reader.first_set(keys) is None for keys in _FAMILY_KEYS)
+    if none_set and reader.model_type not in QWEN_MODEL_TYPES:
+        if EXTENSION_KEY in reader.values:
+            raise reader.fail(EXTENSION_KEY, "is set, but the n-gram keys it extends are not")
+        return ()
+    try:
+        return _read_family(reader)
+    except SpecError as error:
+        raise InputError(f"{reader.source}: {error}") from error
+
+
 def _read_family(reader: ConfigReader) -> tuple[NgramSpec, ...]:
     kind = reader.model_type
     named = [reader.first_set(keys) for keys in _FAMILY_KEYS]
@@ -86,7 +112,7 @@ def _read_family(reader: ConfigReader) -> tuple[NgramSpec, ...]:
         raise reader.fail(" and ".join(keys), "belong to different hashes; keep one")
     if kind == NGRAM_MODEL_TYPE:
         return (read_explicit(reader),)
-    if kind in _QWEN_MODEL_TYPES:
+    if kind in QWEN_MODEL_TYPES:
         return read_qwen(reader.object("text_config") if "text_config" in reader.values else reader)
     if "text_config" in reader.values and not keys:
         raise reader.fail(
@@ -98,10 +124,10 @@ def _read_family(reader: ConfigReader) -> tuple[NgramSpec, ...]:
         return (read_over_encoding(reader),)
     if kind == "nanbeige":
         spec = read_nanbeige(reader)
-    elif is_longcat(reader) or kind == DECODER_MODEL_TYPE:
+    elif is_longcat(reader) or kind == DECODER_MODEL_TYPE or named[0] is not None:
         spec = read_longcat(reader)
     else:
-        known = (*LONGCAT_MODEL_TYPES, "nanbeige", *_QWEN_MODEL_TYPES, NGRAM_MODEL_TYPE)
+        known = (*LONGCAT_MODEL_TYPES, "nanbeige", *QWEN_MODEL_TYPES, NGRAM_MODEL_TYPE)
         raise reader.unknown_family((*known, DECODER_MODEL_TYPE))
     return () if spec is None else (spec,)
 
@@ -151,6 +177,33 @@ def read_longcat(reader: ConfigReader) -> NgramSpec | None:
         word_scale=extension.get("word_scale", "mean"),
         row_multiple=_block(reader, extension).whole("row_multiple", default=1),
     )
+
+
+def without_tables(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without keys of n-gram tables, of any hash."""
+    return {key: value for key, value in config.items() if key not in NGRAM_KEYS}
+
+
+def with_longcat_tables(
+    config: Mapping[str, Any],
+    *,
+    ratio: float,
+    max_order: int,
+    num_subtables: int,
+    amplification: Amplification = "none",
+) -> dict[str, Any]:
+    """A config without tables and LongCat's: Flash-Lite's keys; the extension block where needed.
+
+    Without an ``eos_token_id`` that is one id, no n-gram ends at a document (policy ``no_eos``).
+    """
+    values = {"ratio": ratio, "max_order": max_order, "num_subtables": num_subtables}
+    keys = {_LONGCAT_KEYS[name][0]: value for name, value in values.items()}
+    extension: dict[str, Any] = {}
+    if not isinstance(config.get("eos_token_id"), int):
+        extension["policy"] = "no_eos"
+    if amplification != "none":
+        extension["amplification"] = amplification
+    return {**config, **keys, **({EXTENSION_KEY: extension} if extension else {})}
 
 
 def _check_rows(
@@ -233,7 +286,7 @@ def read_nanbeige(reader: ConfigReader) -> NgramSpec | None:
     spec = dataclasses.replace(
         spec,
         row_multiple=reader.whole("emb_tp_num", default=1, null=True),
-        fusion=fusion,
+        fusion="average" if fusion == "average" else "concat_rows",
         word_scale="mean" if fusion == "average" else "none",
         layers=layers,
     )
@@ -331,10 +384,13 @@ def read_qwen(reader: ConfigReader) -> tuple[NgramSpec, ...]:
     width = reader.whole("ple_embed_dim") if reader.values.get("ple_embed_dim") else None
     if width is None:
         width = reader.whole("hidden_size")
+    row_multiple = reader.whole("make_ngram_vocab_size_divisible_by", default=128)
+    if not layers:
+        return ()
     if width % num_tables:
         raise reader.fail("ple_embed_dim", f"{width} does not divide by {num_tables} heads")
     depth = reader.whole("num_hidden_layers", default=MAX_TABLE_ROWS)
-    if layers and layers[-1] > depth:
+    if layers[-1] > depth:
         raise reader.fail("ple_layer_ids", f"counts from 1 to {depth}, got {layers[-1]}")
     # The first of a list is the text's end (modeling_qwen4_exp.py).
     if isinstance(reader.values.get("eos_token_id"), list):
@@ -354,7 +410,7 @@ def read_qwen(reader: ConfigReader) -> tuple[NgramSpec, ...]:
                 table_rows=rows[index],
                 boundary=boundary,
             ),
-            row_multiple=reader.whole("make_ngram_vocab_size_divisible_by", default=128),
+            row_multiple=row_multiple,
             padded_together=True,
             row_width=width // num_tables,
             layers=(layer - 1,),

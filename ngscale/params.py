@@ -1,29 +1,36 @@
-"""Where the parameters of a design are: exact integers, group by group. Standard library only.
+"""Where the parameters of a design are: exact integers, group by group. Standard library only."""
 
-The tensor shapes are those of the released checkpoints (LongCat-Flash-Lite's safetensors; total
-68,562,465,024) and of ngscale's own decoder, whose ``sum(p.numel())`` is tested group by group.
-"""
-
+from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import zip_longest
 from typing import Literal
 
-from ngscale.model_spec import DecoderModel, Design, LongcatModel, ModelSpec
+from ngscale.architectures import with_experts
+from ngscale.design import Design
+from ngscale.errors import SpecError
+from ngscale.model_spec import Experts, ModelSpec
+from ngscale.ngram_params import ngram_parameters
 
 GROUPS = (
     "word_embedding",
+    "position_embedding",
+    "per_layer_embedding",
     "ngram_tables",
     "ngram_projections",
     "attention",
     "dense_ffn",
     "experts",
+    "shared_experts",
     "router",
     "router_bias",
+    "residual_mixing",
     "norms",
     "lm_head",
     "mtp",
 )
-"""Every group, in reporting order; ``mtp`` is counted apart from the total."""
+"""Every group, in reporting order; ``mtp`` is counted apart from the total. ``residual_mixing`` is
+what lies between the blocks of a layer: hyper-connections, AltUp, Laurel."""
 
 Dtype = Literal["bf16", "fp32", "fp8"]
 
@@ -31,21 +38,42 @@ Dtype = Literal["bf16", "fp32", "fp8"]
 def parameter_groups(design: Design) -> dict[str, int]:
     """Parameters of every group in ``GROUPS``, 0 where the design has none.
 
-    ``attention`` includes the two layernorms inside MLA and Lite-Sparse's indexer; ``norms`` is
-    all others, the final one and the amplification's weight. ``mtp`` leaves out the copy of the
-    word embedding that LongCat checkpoints store with it.
+    ``attention`` includes the norms and the indexer inside it; ``norms`` is all others, the final
+    one and the amplification's weight. ``ngram_tables`` includes rows that are only padding;
+    ``ngram_projections`` the gate, norms and convolution of Engram's reader. ``mtp`` leaves out
+    the copy of the word embedding that LongCat checkpoints store with it.
     """
     model = design.model
-    own = _longcat_groups(model) if isinstance(model, LongcatModel) else _decoder_groups(model)
-    groups = dict.fromkeys(GROUPS, 0) | own
-    groups["word_embedding"] = groups["lm_head"] = model.vocab_size * model.hidden_size
-    spec = design.ngram
-    if spec is not None:
-        groups["ngram_tables"] = sum(spec.table_rows) * design.table_width
-        groups["ngram_projections"] = spec.num_tables * design.table_width * model.hidden_size
+    counts = Counter(dict.fromkeys(GROUPS, 0))
+    for copies, layer in model.layers:
+        for group, count in layer.group_counts().items():
+            counts[group] += copies * count
+    for group, count in model.extra:
+        counts[group] += count
+    counts["norms"] += model.final_norm_parameters
+    counts["word_embedding"] += model.vocab_size * model.hidden_size
+    counts["position_embedding"] += model.position_parameters
+    if not model.ties_embeddings:
+        counts["lm_head"] += model.vocab_size * model.hidden_size
+    counts["mtp"] += sum(
+        copies * layer.group_counts().total() for copies, layer in model.mtp_layers
+    )
+    for spec, gate in zip_longest(design.ngrams, design.gates):
+        ngram = ngram_parameters(spec, hidden_size=model.hidden_size, gate=gate)
+        counts["ngram_tables"] += ngram.stored
+        counts["ngram_projections"] += ngram.projections
         if spec.amplification == "layernorm":
-            groups["norms"] += model.hidden_size
-    return groups
+            counts["norms"] += model.hidden_size
+    assert set(counts) == set(GROUPS), "a group has no name"
+    return {group: counts[group] for group in GROUPS}
+
+
+def ngram_padding(design: Design) -> int:
+    """Of the ``ngram_tables``, those of rows that only fill up to a multiple."""
+    return sum(
+        ngram_parameters(spec, hidden_size=design.model.hidden_size, gate=gate).padding
+        for spec, gate in zip_longest(design.ngrams, design.gates)
+    )
 
 
 def total_parameters(design: Design) -> int:
@@ -56,149 +84,135 @@ def total_parameters(design: Design) -> int:
     return sum(count for group, count in parameter_groups(design).items() if group != "mtp")
 
 
-def _longcat_groups(model: LongcatModel) -> dict[str, int]:
-    D = model.hidden_size
-    num_sublayers = 2 * model.num_layers
-    num_routed = model.n_routed_experts + model.zero_expert_num
-    attention = _mla_parameters(model)
-    dense_ffn = 3 * D * model.ffn_hidden_size
-    # eh_proj [D, 2D]; norms: enorm, hnorm, input, post-attention and the MTP's own final one
-    mtp_layer = 2 * D * D + attention + dense_ffn + 5 * D
-    return {
-        "attention": num_sublayers * attention + model.num_layers * _indexer_parameters(model),
-        "dense_ffn": num_sublayers * dense_ffn,
-        "experts": model.num_layers * model.n_routed_experts * expert_parameters(model),
-        "router": model.num_layers * num_routed * D,
-        "router_bias": model.num_layers * num_routed,
-        "norms": num_sublayers * 2 * D + D,
-        "mtp": model.num_mtp_layers * mtp_layer,
-    }
+def moe_of(model: ModelSpec) -> Experts:
+    """The experts of its layers, which are of one size and number; router biases may differ.
 
-
-def _mla_parameters(model: LongcatModel) -> int:
-    """One multi-head latent attention: q_a, q_b, kv_a, kv_b, o and the two layernorms."""
-    D, H = model.hidden_size, model.num_attention_heads
-    query_dim = model.qk_nope_head_dim + model.qk_rope_head_dim
-    query = D * model.q_lora_rank + model.q_lora_rank + model.q_lora_rank * H * query_dim
-    key_value = (
-        D * (model.kv_lora_rank + model.qk_rope_head_dim)
-        + model.kv_lora_rank
-        + model.kv_lora_rank * H * (model.qk_nope_head_dim + model.v_head_dim)
-    )
-    return query + key_value + H * model.v_head_dim * D
-
-
-def _indexer_parameters(model: LongcatModel) -> int:
-    """The indexer of one layer's first attention: wq_b, wk, weights_proj and k_norm."""
-    H, d = model.index_n_heads, model.index_head_dim
-    return H * d * model.q_lora_rank + d * model.hidden_size + H * model.hidden_size + d
-
-
-def _decoder_groups(model: DecoderModel) -> dict[str, int]:
-    D, L = model.hidden_size, model.num_hidden_layers
-    query_dim = model.num_attention_heads * model.head_dim
-    key_value_dim = model.num_key_value_heads * model.head_dim
-    return {
-        "attention": L * (2 * D * query_dim + 2 * D * key_value_dim),
-        "experts": L * model.num_experts * expert_parameters(model),
-        "router": L * model.num_experts * D,
-        "norms": L * 2 * D + D,
-    }
-
-
-def expert_parameters(model: ModelSpec) -> int:
-    """One expert of one layer: gate, up and down projections, ``3 * D * F``."""
-    if isinstance(model, LongcatModel):
-        return 3 * model.hidden_size * model.expert_ffn_hidden_size
-    return 3 * model.hidden_size * model.moe_intermediate_size
-
-
-def num_experts(model: ModelSpec) -> int:
-    """Experts with weights, per layer (LongCat's zero experts have none)."""
-    return model.n_routed_experts if isinstance(model, LongcatModel) else model.num_experts
+    Raises:
+        SpecError: it has none.
+    """
+    if not model.moe_layers:
+        raise SpecError(f"{model.model_type} has no experts whose number could vary")
+    return model.moe_layers[0][1]
 
 
 def num_moe_layers(model: ModelSpec) -> int:
     """Layers with experts; a shortcut layer of LongCat has one MoE."""
-    return model.num_layers if isinstance(model, LongcatModel) else model.num_hidden_layers
+    return sum(count for count, _ in model.moe_layers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActiveCount:
     """Parameters that take part in one token's forward pass, by a named convention."""
 
-    minimum: int
-    """With as many zero experts among the top-k as there can be."""
-    maximum: int
-    """With as many real experts."""
+    at: dict[int, int]
+    """Active parameters by the number of experts with weights among the top-k of every layer:
+    fewer than the top-k where zero experts can take their place."""
     groups: tuple[str, ...]
     """What is counted; ``layer_norms`` is ``norms`` without the final one."""
 
+    @property
+    def minimum(self) -> int:
+        """With as many zero experts among the top-k as there can be."""
+        return min(self.at.values())
 
-_ACTIVE_CONVENTIONS = {
-    "without_projections": (
-        "attention",
-        "dense_ffn",
-        "experts",
-        "router",
-        "router_bias",
-        "layer_norms",
-        "lm_head",
-    ),
-    "with_projections": (
-        "ngram_projections",
-        "attention",
-        "dense_ffn",
-        "experts",
-        "router",
-        "norms",
-        "lm_head",
-    ),
+    @property
+    def maximum(self) -> int:
+        """With as many real experts."""
+        return max(self.at.values())
+
+
+_BLOCKS = (
+    "ngram_projections",
+    "attention",
+    "dense_ffn",
+    "experts",
+    "shared_experts",
+    "router",
+    "router_bias",
+    "residual_mixing",
+    "norms",
+)
+_LOOKUPS = ("word_embedding", "position_embedding", "per_layer_embedding")
+_WITHOUT_PROJECTIONS = (
+    "attention",
+    "dense_ffn",
+    "experts",
+    "shared_experts",
+    "router",
+    "router_bias",
+    "residual_mixing",
+    "layer_norms",
+    "lm_head",
+)
+_WITH_PROJECTIONS = tuple(group for group in _BLOCKS if group != "router_bias")
+ACTIVE_CONVENTIONS = {
+    "without_projections": _WITHOUT_PROJECTIONS,
+    "with_projections": (*_WITH_PROJECTIONS, "lm_head"),
+    "with_embedding_and_head": (*_LOOKUPS, *_BLOCKS, "lm_head"),
+    "with_head": (*_BLOCKS, "lm_head"),
+    "without_embedding_or_head": _BLOCKS,
 }
+"""The first two give LongCat-Flash-Lite's published 2.9B-4.5B, the third the published active
+parameters of most other models, which count the whole word embedding."""
+
+
+ACTIVE_CONVENTION = "with_projections"
+"""By which designs are compared here."""
 
 
 def active_parameters(design: Design) -> dict[str, ActiveCount]:
-    """Active parameters by each convention; rows read from tables are counted by neither.
+    """Active parameters by each convention; rows read from n-gram tables are counted by none.
 
-    Both give the published 2.9B-4.5B of LongCat-Flash-Lite to one decimal; the source does not
-    say which groups it counts, so a convention is part of the number.
+    Both of LongCat's give the published 2.9B-4.5B of LongCat-Flash-Lite to one decimal; the source
+    does not say which groups it counts, so a convention is part of the number. A head that is the
+    word embedding is counted as ``word_embedding`` where the convention counts a head.
     """
     counts = parameter_groups(design)
-    counts["layer_norms"] = counts["norms"] - design.model.hidden_size
-    fewest, most = active_experts(design.model)
-    expert_slot = num_moe_layers(design.model) * expert_parameters(design.model)
+    counts["layer_norms"] = counts["norms"] - design.model.final_norm_parameters
+    slots = [(copies, experts) for copies, experts in design.model.moe_layers]
+    most = max((experts.active_range[1] for _, experts in slots), default=0)
+    fewest = min((experts.active_range[0] for _, experts in slots), default=0)
     active = {}
-    for name, groups in _ACTIVE_CONVENTIONS.items():
+    for name, groups in ACTIVE_CONVENTIONS.items():
+        if design.model.ties_embeddings and "lm_head" in groups:
+            groups = tuple(dict.fromkeys(("word_embedding", *groups)))
+        groups = tuple(group for group in groups if counts[group])
         always = sum(counts[group] for group in groups if group != "experts")
         active[name] = ActiveCount(
-            minimum=always + fewest * expert_slot,
-            maximum=always + most * expert_slot,
+            at={real: always + _routed_parameters(slots, real) for real in range(fewest, most + 1)},
             groups=groups,
         )
     return active
 
 
-def active_experts(model: ModelSpec) -> tuple[int, int]:
-    """Fewest and most real experts a token can be routed to in a layer."""
-    if isinstance(model, DecoderModel):
-        return model.num_experts_per_tok, model.num_experts_per_tok
-    fewest = max(0, model.moe_topk - model.zero_expert_num)
-    return fewest, min(model.moe_topk, model.n_routed_experts)
+def _routed_parameters(slots: list[tuple[int, Experts]], real: int) -> int:
+    """Of the experts of all layers, ``real`` of each where its top-k allows."""
+    return sum(
+        copies
+        * min(max(real, experts.active_range[0]), experts.active_range[1])
+        * experts.expert.parameters
+        for copies, experts in slots
+    )
 
 
 def parameter_equivalent_experts(design: Design) -> Fraction:
     """Experts to add per layer so that the model without tables has the same total, exactly.
 
-    An added expert brings its three matrices, its row of the router and, in LongCat, its bias.
+    An added expert brings its matrices, its row of the router and its biases there.
     Lite: 237.71. The 237.8 told elsewhere for Lite counts the matrices alone; see
     ``expert_only_equivalent``.
+
+    Raises:
+        SpecError: the model has no experts.
     """
-    return Fraction(_ngram_parameters(design), num_moe_layers(design.model) * _expert_cost(design))
+    moe_of(design.model)
+    cost = sum(copies * experts.added_parameters for copies, experts in design.model.moe_layers)
+    return Fraction(_ngram_parameters(design), cost)
 
 
 def expert_only_equivalent(design: Design) -> Fraction:
     """Tables and projections in units of one expert per layer, the router not counted."""
-    per_expert = num_moe_layers(design.model) * expert_parameters(design.model)
+    per_expert = num_moe_layers(design.model) * moe_of(design.model).expert.parameters
     return Fraction(_ngram_parameters(design), per_expert)
 
 
@@ -207,24 +221,17 @@ def parameter_equivalent_moe(design: Design) -> Design:
 
     Top-k, expert size and zero experts stay, so the active parameters do too, up to the
     router's rows and the n-gram projections.
+
+    Raises:
+        SpecError: the model has no experts.
     """
-    model = design.model
-    count = num_experts(model) + round(parameter_equivalent_experts(design))
-    if isinstance(model, LongcatModel):
-        return Design(model=replace(model, n_routed_experts=count), ngram=None)
-    return Design(model=replace(model, num_experts=count), ngram=None)
-
-
-def _expert_cost(design: Design) -> int:
-    """Parameters that one more expert adds to one layer."""
-    model = design.model
-    router_bias = 1 if isinstance(model, LongcatModel) else 0
-    return expert_parameters(model) + model.hidden_size + router_bias
+    count = moe_of(design.model).num_experts + round(parameter_equivalent_experts(design))
+    return Design(model=with_experts(design.model, count))
 
 
 def _ngram_parameters(design: Design) -> int:
     """What the design loses with its tables: rows, projections, amplification weight."""
-    bare = replace(design, ngram=None)
+    bare = replace(design, ngrams=(), gates=())
     return total_parameters(design) - total_parameters(bare)
 
 
@@ -238,5 +245,5 @@ def bytes_per_parameter(dtype: Dtype) -> dict[str, int]:
     widths = dict.fromkeys(GROUPS, 4 if dtype == "fp32" else 2)
     widths["router"] = widths["router_bias"] = 4
     if dtype == "fp8":
-        widths |= dict.fromkeys(("attention", "dense_ffn", "experts"), 1)
+        widths |= dict.fromkeys(("attention", "dense_ffn", "experts", "shared_experts"), 1)
     return widths

@@ -16,9 +16,10 @@ RowFamily = Literal[
 WordScale = Literal["mean", "sqrt_mean", "sum_only", "none"]
 """The factor of the word embedding beside E summed rows (D3): 1/(1+E), as theirs; 1/sqrt(1+E), as
 theirs; 1, and 1/(1+E) for the sum alone; no division at all."""
-Fusion = Literal["average", "concat", "sum", "gated", "added"]
-"""How the rows become one vector: projected and averaged with the word embedding, concatenated,
-projected and summed, gated by the hidden state, added as they are."""
+Fusion = Literal["average", "concat", "concat_rows", "sum", "gated", "added"]
+"""How the rows become one vector: projected and averaged with the word embedding; concatenated with
+it or without it, and projected; projected and summed; gated by the hidden state; added as they
+are."""
 
 MAX_ORDER = 8
 MAX_SUBTABLES = 4096

@@ -2,7 +2,8 @@
 
 from hypothesis import strategies as st
 
-from ngscale.model_spec import DecoderModel, Design
+from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
+from ngscale.design import Design
 from ngscale.policy import Policy, mode_policy
 from ngscale.spec import longcat_spec
 
@@ -18,19 +19,21 @@ def decoder_designs(draw: st.DrawFn) -> Design:
     size = st.integers(1, 64)
     num_key_value_heads = draw(st.integers(1, 4))
     num_experts = draw(st.integers(1, 32))
-    model = DecoderModel(
-        vocab_size=draw(st.integers(2, 5000)),
-        hidden_size=draw(st.integers(12, 512)),
-        num_hidden_layers=draw(st.integers(1, 8)),
-        num_attention_heads=num_key_value_heads * draw(st.integers(1, 4)),
-        num_key_value_heads=num_key_value_heads,
-        head_dim=2 * draw(size),
-        moe_intermediate_size=draw(size),
-        num_experts=num_experts,
-        num_experts_per_tok=draw(st.integers(1, num_experts)),
+    model = decoder_model(
+        DecoderConfig(
+            vocab_size=draw(st.integers(2, 5000)),
+            hidden_size=draw(st.integers(12, 512)),
+            num_hidden_layers=draw(st.integers(1, 8)),
+            num_attention_heads=num_key_value_heads * draw(st.integers(1, 4)),
+            num_key_value_heads=num_key_value_heads,
+            head_dim=2 * draw(size),
+            moe_intermediate_size=draw(size),
+            num_experts=num_experts,
+            num_experts_per_tok=draw(st.integers(1, num_experts)),
+        )
     )
     if draw(st.booleans()):
-        return Design(model=model, ngram=None)
+        return Design(model=model)
     max_order, num_subtables = draw(st.integers(2, 4)), draw(st.integers(1, 4))
     rows = st.integers(1, 10**6)
     num_tables = (max_order - 1) * num_subtables
@@ -42,4 +45,4 @@ def decoder_designs(draw: st.DrawFn) -> Design:
         policy=policy_of(draw(st.none() | st.integers(0, model.vocab_size - 1))),
         amplification=draw(st.sampled_from(["none", "sqrt_d", "layernorm"])),
     )
-    return Design(model=model, ngram=spec)
+    return Design(model=model, ngrams=(spec,))

@@ -144,7 +144,7 @@ def test_nanbeige_has_consecutive_primes_and_a_prime_base(specs: Any) -> None:
     (concat,) = specs(
         config | {"ngram_vocab_size_ratio": ratio, "ngram_fused_mode": "concat", "emb_tp_num": None}
     )
-    assert (concat.fusion, concat.word_scale, concat.row_multiple) == ("concat", "none", 1)
+    assert (concat.fusion, concat.word_scale, concat.row_multiple) == ("concat_rows", "none", 1)
 
 
 def test_nanbeige_as_released_has_no_tables(specs: Any) -> None:

@@ -7,22 +7,24 @@ import pytest
 
 from ngscale import presets
 from ngscale.config_reader import read_config
+from ngscale.design import read_design
 from ngscale.errors import InputError
-from ngscale.model_spec import LongcatModel, read_design
+from ngscale.model_spec import LatentAttention
 from ngscale.ngram_config import read_specs
 
 
 def test_every_preset_has_a_source() -> None:
     sources = tomllib.loads((Path(presets.__file__).parent / "sources.toml").read_text())
-    assert sorted(sources) == presets.ngram_names()
+    assert sorted(sources) == presets.all_names()
     for source in sources.values():
         assert {"model", "paper", "values", "published"} <= set(source)
 
 
 def test_presets_of_whole_models_are_those_whose_shapes_are_all_published() -> None:
     """LongCat-2.0 is absent on purpose: its attention dimensions are not published."""
-    assert presets.names() == [
-        "longcat-flash-chat",
+    with_tables = [name for name in presets.names() if name in presets.with_tables()]
+    assert with_tables == [
+        "deepseek-v4.1-flash",
         "longcat-flash-lite",
         "longcat-flash-lite-sparse",
     ]
@@ -31,11 +33,13 @@ def test_presets_of_whole_models_are_those_whose_shapes_are_all_published() -> N
 
 
 def test_presets_with_tables_are_those_that_have_a_spec() -> None:
-    for name in presets.ngram_names():
+    for name in presets.all_names():
         if name in presets.with_tables():
             assert read_specs(presets.resolve(name))
         else:
-            with pytest.raises(InputError, match="no n-gram tables"):
+            with pytest.raises(
+                InputError, match=r"no n-gram tables|is not understood; known: longcat"
+            ):
                 read_specs(presets.resolve(name))
 
 
@@ -50,8 +54,13 @@ def test_the_sparse_preset_is_lite_plus_indexers() -> None:
     lite = read_design(presets.resolve("longcat-flash-lite"))
     sparse = read_design(presets.resolve("longcat-flash-lite-sparse"))
     assert sparse.ngram == lite.ngram
-    assert isinstance(sparse.model, LongcatModel)
-    assert (sparse.model.index_n_heads, sparse.model.index_head_dim) == (16, 128)
+    ((_, layer),) = sparse.model.layers
+    first, second = layer.attentions
+    assert isinstance(first, LatentAttention)
+    assert isinstance(second, LatentAttention)
+    assert first.indexer is not None
+    assert (first.indexer.num_heads, first.indexer.head_dim) == (16, 128)
+    assert second.indexer is None
     keys = read_config(presets.resolve("longcat-flash-lite-sparse")).values
     assert "model_type" not in keys
     assert not any(key.startswith(("ngram_", "emb_")) for key in keys)
@@ -78,7 +87,7 @@ def test_a_directory_without_a_config_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_target_lists_the_presets(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no such file, .* presets: blt, deepseek-v4.1-flash, "):
+    with pytest.raises(InputError, match=r"no such file, .* presets: blt, deepseek-v3, "):
         presets.resolve(str(tmp_path / "longcat-flash"))
 
 

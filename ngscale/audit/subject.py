@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ngscale.config_reader import read_config
+from ngscale.errors import SpecError
 from ngscale.ngram_config import specs_of
+from ngscale.ngram_params import ngram_parameters, table_width
 from ngscale.spec import NgramSpec
 
 
@@ -36,26 +38,16 @@ class Subject:
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         )
 
-    def table_width(self, spec: NgramSpec) -> int | None:
-        """Columns of a table: stated, or ``hidden_size // E``; None where neither is known."""
-        if spec.row_width is not None:
-            return spec.row_width
-        hidden_size = self.config.get("hidden_size")
-        return hidden_size // spec.num_tables if type(hidden_size) is int else None
-
     def parameters(self) -> dict[str, int | None]:
-        """Of all tables as stored, and of the projections where fusion has one per table."""
-        tables = 0
-        projections: int | None = 0
-        for spec in self.specs:
-            width = self.table_width(spec)
-            if width is None:
-                return {"tables": None, "projections": None}
-            tables += spec.physical_rows * width
-            projected = spec.fusion == "average" and projections is not None
-            projections = (
-                projections + spec.num_tables * width * self.config["hidden_size"]
-                if projected and projections is not None
-                else None
-            )
-        return {"tables": tables, "projections": projections}
+        """Of all tables as stored, and of the projections; None where the config does not say."""
+        hidden_size = self.config.get("hidden_size")
+        known = hidden_size if type(hidden_size) is int else None
+        try:
+            tables = sum(spec.physical_rows * table_width(spec, known) for spec in self.specs)
+        except SpecError:
+            return {"tables": None, "projections": None}
+        try:
+            counts = [ngram_parameters(spec, hidden_size=known) for spec in self.specs]
+        except SpecError:
+            return {"tables": tables, "projections": None}
+        return {"tables": tables, "projections": sum(each.projections for each in counts)}

@@ -3,6 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ngscale.budget.allocation import allocation_section
+from ngscale.budget.checkpoint import verdict
+from ngscale.budget.cost_sections import cost_sections
+from ngscale.budget.evidence import evidence_section
+from ngscale.budget.proposal_sections import proposal_sections
+from ngscale.budget.proxies import proxy_section
 from ngscale.records import Column, Figure, Panel, Report, RunRecord, Section, Series, Table
 from ngscale.units import format_bytes, format_count
 
@@ -11,18 +17,36 @@ _SMALLEST_BAR = 0.002
 
 
 def report(record: RunRecord) -> Report:
-    """What a person reads: where the parameters are, what they cost, what to doubt."""
-    results = record.results
-    sections = [_allocation(results), _active(results)]
+    """What a person reads: where the parameters are, what they cost, what to doubt; if asked, how
+    every cost was computed.
+    """
+    results, explain = record.results, record.inputs["explain"]
+    sections = [] if results["proposal"] is None else proposal_sections(results)
+    if results["proxy"] is not None:
+        sections.append(proxy_section(results["proxy"]))
+    sections += [_allocation(results), _active(results)]
     if results["tables"]:
         sections += [_trade(results), _tables(results)]
+    if results["checkpoint"] is not None:
+        sections.append(_checkpoint(results["checkpoint"]))
+    sections += cost_sections(record.inputs, results, explain=explain)
     if results["warnings"]:
         sections.append(_warnings(results["warnings"]))
+    sections += [evidence_section(results), allocation_section(results["allocation"])]
     return Report(
         title=f"Parameter budget of {record.inputs['target']}",
         answer=record.answer,
         sections=tuple(sections),
+        configs=_configs(results),
     )
+
+
+def _configs(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """config.json of every candidate and proxy."""
+    found = {candidate["name"]: candidate["config"] for candidate in results["candidates"]}
+    if results["proxy"] is not None:
+        found |= {name: one["config"] for name, one in results["proxy"]["designs"].items()}
+    return found
 
 
 def _allocation(results: Mapping[str, Any]) -> Section:
@@ -133,11 +157,14 @@ def _trade(results: Mapping[str, Any]) -> Section:
         "rows read per token": f"{traffic['rows_per_token']} x {traffic['bytes_per_row']:,} B "
         f"= {format_bytes(traffic['bytes_per_token'])}",
         "rows of all tables": f"{table_rows['total']:,} ({table_rows['int32_share']:.2%} of int32)",
-        "equivalent MoE, experts per layer": f"{moe['experts_per_layer']} "
-        f"({moe['total_difference']:+,} parameters)",
-        "added experts, with router rows": f"{moe['exact_added_experts_per_layer']:.2f}",
-        "added experts, matrices alone": f"{moe['added_experts_per_layer_without_router']:.2f}",
     }
+    if moe is not None:
+        figures |= {
+            "equivalent MoE, experts per layer": f"{moe['experts_per_layer']} "
+            f"({moe['total_difference']:+,} parameters)",
+            "added experts, with router rows": f"{moe['exact_added_experts_per_layer']:.2f}",
+            "added experts, matrices alone": f"{moe['added_experts_per_layer_without_router']:.2f}",
+        }
     table = Table(
         name="trade",
         title="Tables against experts",
@@ -164,6 +191,38 @@ def _tables(results: Mapping[str, Any]) -> Section:
     )
     table = Table(name="tables", title="Tables", columns=columns, rows=results["tables"])
     return Section(heading="The n-gram tables", tables=(table,))
+
+
+def _checkpoint(block: Mapping[str, Any]) -> Section:
+    rows = [
+        {
+            **group,
+            "difference": None
+            if group["by_config"] is None
+            else group["parameters"] - group["by_config"],
+            "types": ", ".join(group["dtypes"]),
+        }
+        for group in block["groups"]
+    ]
+    columns = (
+        Column(key="group", title="group"),
+        Column(key="num_tensors", title="tensors", spec=","),
+        Column(key="parameters", title="parameters", spec=","),
+        Column(key="by_config", title="by config.json", spec=","),
+        Column(key="difference", title="difference", spec="+,"),
+        Column(key="bytes", title="bytes", spec=","),
+        Column(key="types", title="types"),
+    )
+    unknown = block["unknown_names"]
+    names = f" No group is known for: {', '.join(unknown)}." if unknown else ""
+    return Section(
+        heading="What the checkpoint holds",
+        paragraphs=(
+            f"{verdict(block)} Read from the headers alone. Copies of the word embedding, scales "
+            f"of quantised weights and constants are no parameters.{names}",
+        ),
+        tables=(Table(name="checkpoint", title="Checkpoint", columns=columns, rows=rows),),
+    )
 
 
 def _warnings(sentences: list[str]) -> Section:

@@ -11,7 +11,7 @@ from ngscale.errors import GateError, UsageError
 
 
 def _complete(incomplete: str) -> list[str]:
-    return [name for name in presets.ngram_names() if name.startswith(incomplete)]
+    return [name for name in presets.with_tables() if name.startswith(incomplete)]
 
 
 def audit(

@@ -20,7 +20,7 @@ from ngscale.commands.source import read_source
 from ngscale.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
-    from ngscale.model_spec import Design
+    from ngscale.design import Design
 
 _DEVICES = ("auto", "cpu", "cuda")
 
@@ -101,7 +101,8 @@ def train_small(
 
 def _design(target: str | None) -> tuple["Design", str]:
     """The design, and the tokenizer to use where none is named."""
-    from ngscale.model_spec import DecoderModel, read_design
+    from ngscale.design import read_design
+    from ngscale.ngram_config import DECODER_MODEL_TYPE
     from ngscale.presets import resolve
     from ngscale.train_small.config import DEFAULT_DESIGN, DEFAULT_TOKENIZER
 
@@ -109,10 +110,10 @@ def _design(target: str | None) -> tuple["Design", str]:
         return DEFAULT_DESIGN, DEFAULT_TOKENIZER
     path = resolve(target)
     design = read_design(path)
-    if not isinstance(design.model, DecoderModel):
+    if design.model.model_type != DECODER_MODEL_TYPE:
         raise UsageError(
-            f"{target}: is a LongCat model, which is too large to train here; give a config.json "
-            "of model_type ngscale_moe, or no target for the built-in design"
+            f"{target}: is of model_type {design.model.model_type}, which is not trained here; "
+            f"give a config.json of {DECODER_MODEL_TYPE}, or no target for the built-in design"
         )
     if design.ngram is None:
         raise UsageError(f"{target}: this design has no n-gram tables, so nothing to compare")

@@ -7,9 +7,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from ngscale.design import Design, decoder_config, read_design
 from ngscale.errors import InputError
 from ngscale.model.decoder import Decoder
-from ngscale.model_spec import DecoderModel, Design, decoder_config, read_design
+from ngscale.ngram_config import DECODER_MODEL_TYPE
 from ngscale.records import dump_json, write_atomic
 
 CONFIG_NAME = "config.json"
@@ -32,7 +33,7 @@ def load_decoder(directory: Path) -> tuple[Decoder, Design]:
     """
     config_path, weights_path = directory / CONFIG_NAME, directory / WEIGHTS_NAME
     design = read_design(config_path)
-    if not isinstance(design.model, DecoderModel):
+    if design.model.model_type != DECODER_MODEL_TYPE:
         raise InputError(f"{config_path}: model_type: is not ngscale's own decoder")
     with torch.device("meta"):
         expected = Decoder(design).state_dict()

@@ -13,17 +13,18 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ngscale.errors import SpecError
+from ngscale.architectures.ngscale_moe import DecoderConfig
+from ngscale.design import Design
 from ngscale.model.embedding import NgramEmbedding, embedding_std
 from ngscale.model.initialise import fill_normal, fill_slices
 from ngscale.model.moe import MixtureOfExperts
-from ngscale.model_spec import DecoderModel, Design
+from ngscale.tensor_groups import group_of
 
 
 class Attention(nn.Module):
     """Causal grouped-query attention with rotary positions."""
 
-    def __init__(self, model: DecoderModel) -> None:
+    def __init__(self, model: DecoderConfig) -> None:
         super().__init__()
         self.head_dim = model.head_dim
         query_dim = model.num_attention_heads * model.head_dim
@@ -71,7 +72,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class Block(nn.Module):
     """One layer: the stream plus attention, plus experts."""
 
-    def __init__(self, model: DecoderModel) -> None:
+    def __init__(self, model: DecoderConfig) -> None:
         super().__init__()
         self.input_layernorm = nn.RMSNorm(model.hidden_size, eps=model.rms_norm_eps)
         self.self_attn = Attention(model)
@@ -99,9 +100,7 @@ class Decoder(nn.Module):
 
     def __init__(self, design: Design) -> None:
         super().__init__()
-        model = design.model
-        if not isinstance(model, DecoderModel):
-            raise SpecError("only ngscale's own decoder can be built; got a LongCat model")
+        model = DecoderConfig.of(design.model)
         self.config = model
         self.embed_tokens: NgramEmbedding | nn.Embedding
         if design.ngram is None:
@@ -141,11 +140,11 @@ class Decoder(nn.Module):
         for name, weight in self.named_parameters():
             if name.startswith("embed_tokens."):
                 continue
-            if parameter_group(name) == "norms":
+            if group_of(name) == "norms":
                 weight.fill_(1.0)
                 continue
             scale = into_stream if name.endswith(("o_proj.weight", "down_proj")) else 1.0
-            fill = fill_slices if parameter_group(name) in ("experts", "router") else fill_normal
+            fill = fill_slices if group_of(name) in ("experts", "router") else fill_normal
             fill(weight, std=scale / math.sqrt(weight.shape[-1]), seed=seed, name=name)
         for layer in self.layers:
             assert isinstance(layer, Block)
@@ -156,24 +155,3 @@ class Decoder(nn.Module):
         for layer in self.layers:
             assert isinstance(layer, Block)
             layer.mlp.gate.balance(rate)
-
-
-_GROUP_OF_PART = (
-    ("embed_tokens.tables.", "ngram_tables"),
-    ("embed_tokens.projection.", "ngram_projections"),
-    ("embed_tokens.amplifier.", "norms"),
-    ("embed_tokens.", "word_embedding"),
-    (".self_attn.", "attention"),
-    (".mlp.experts.", "experts"),
-    (".mlp.gate.", "router"),
-    ("norm.weight", "norms"),
-    ("lm_head.", "lm_head"),
-)
-
-
-def parameter_group(name: str) -> str:
-    """The group of ``params.parameter_groups`` that a parameter of ``Decoder`` counts in."""
-    for part, group in _GROUP_OF_PART:
-        if part in name:
-            return group
-    raise AssertionError(f"no parameter group for {name}")

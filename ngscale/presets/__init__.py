@@ -11,22 +11,23 @@ _HERE = Path(__file__).parent
 _NGRAM = _HERE / "ngram"
 """Models of which only the n-gram tables are published well enough."""
 
-_WITHOUT_TABLES = ("longcat-flash-chat",)
+_BACKBONES = _HERE / "backbones"
+"""Whole models without n-gram tables."""
 
 
 def names() -> list[str]:
     """The presets of whole models, in alphabetical order."""
-    return _stems(_HERE)
-
-
-def ngram_names() -> list[str]:
-    """The presets that have n-gram tables or may have, whole models and others."""
-    return sorted([*_stems(_HERE), *_stems(_NGRAM)])
+    return sorted([*_stems(_HERE), *_stems(_BACKBONES)])
 
 
 def with_tables() -> list[str]:
     """The presets that have n-gram tables."""
-    return [name for name in ngram_names() if name not in _WITHOUT_TABLES]
+    return sorted([*_stems(_HERE), *_stems(_NGRAM)])
+
+
+def all_names() -> list[str]:
+    """Every preset, in alphabetical order."""
+    return sorted([*with_tables(), *_stems(_BACKBONES)])
 
 
 def _stems(directory: Path) -> list[str]:
@@ -41,7 +42,7 @@ def resolve(target: str) -> Path:
     Raises:
         InputError: there is no such preset, file or config.json in the directory.
     """
-    for directory in (_HERE, _NGRAM):
+    for directory in (_HERE, _NGRAM, _BACKBONES):
         if target in _stems(directory):
             return directory / f"{target}.json"
     path = Path(target)
@@ -53,7 +54,7 @@ def resolve(target: str) -> Path:
         elif not path.is_file():
             raise InputError(
                 f"{target}: no such file, nor directory with a config.json, nor preset; "
-                f"presets: {', '.join(ngram_names())}"
+                f"presets: {', '.join(all_names())}"
             )
     except OSError as error:
         raise InputError(f"{target}: cannot be read: {error.strerror}") from error

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
+from ngscale.design import Design
 from ngscale.errors import SpecError
-from ngscale.model_spec import DecoderModel, Design
 from ngscale.params import active_parameters, parameter_equivalent_moe
 from ngscale.policy import mode_policy
 from ngscale.spec import longcat_spec
@@ -11,26 +12,30 @@ from ngscale.spec import longcat_spec
 DEFAULT_TOKENIZER = "bpe-4096"
 
 DEFAULT_DESIGN = Design(
-    model=DecoderModel(
-        vocab_size=4096,
-        hidden_size=128,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
-        moe_intermediate_size=64,
-        num_experts=16,
-        num_experts_per_tok=2,
+    model=decoder_model(
+        DecoderConfig(
+            vocab_size=4096,
+            hidden_size=128,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=32,
+            moe_intermediate_size=64,
+            num_experts=16,
+            num_experts_per_tok=2,
+        )
     ),
-    ngram=longcat_spec(
-        vocab_size=4096,
-        max_order=3,
-        num_subtables=2,
-        # 4.28 to 4.35 times V0. Odd, so coprime with V0 = 2**12; the shortest vector of each
-        # bigram lattice (x*V0 + y = 0 mod rows) is at least sqrt(rows) long, so no resonance; and
-        # the two bigram sizes are coprime, so no two bigrams share both rows.
-        table_rows=(17_703, 17_575, 17_535, 17_799),
-        policy=mode_policy("hf", 0),
+    ngrams=(
+        longcat_spec(
+            vocab_size=4096,
+            max_order=3,
+            num_subtables=2,
+            # 4.28 to 4.35 times V0. Odd, so coprime with V0 = 2**12; the shortest vector of each
+            # bigram lattice (x*V0 + y = 0 mod rows) is at least sqrt(rows) long, so no resonance;
+            # and the two bigram sizes are coprime, so no two bigrams share both rows.
+            table_rows=(17_703, 17_575, 17_535, 17_799),
+            policy=mode_policy("hf", 0),
+        ),
     ),
 )
 """5.10M parameters, 44.6% of them in tables and projections; 0.94M active."""
@@ -112,5 +117,5 @@ def make_arms(design: Design) -> tuple[Arm, ...]:
     return (
         Arm(name=DESIGN_ARM, design=design),
         Arm(name=MOE_ARM, design=parameter_equivalent_moe(design)),
-        Arm(name=PLACEBO_ARM, design=replace(design, ngram=placebo)),
+        Arm(name=PLACEBO_ARM, design=replace(design, ngrams=(placebo,))),
     )

@@ -3,8 +3,9 @@
 import torch
 from torch import nn
 
-from ngscale.model.decoder import Decoder, parameter_group
+from ngscale.model.decoder import Decoder
 from ngscale.model.embedding import NgramEmbedding
+from ngscale.tensor_groups import group_of
 from ngscale.train_small.config import Training
 
 _DECAYED = ("ngram_projections", "attention", "experts", "router", "lm_head")
@@ -25,7 +26,7 @@ def make_optimiser(decoder: Decoder, training: Training) -> torch.optim.AdamW:
     word_factor = 1 + embedding.spec.num_tables if isinstance(embedding, NgramEmbedding) else 1
     members: dict[str, list[nn.Parameter]] = {}
     for name, weight in decoder.named_parameters():
-        group = parameter_group(name)
+        group = group_of(name)
         members.setdefault("matrices" if group in _DECAYED else group, []).append(weight)
     factors = {"word_embedding": word_factor, "ngram_tables": training.table_lr_factor}
     groups = [

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from ngscale.console import Advance, progress, say
+from ngscale.design import Design, decoder_config
 from ngscale.errors import InputError, ResourceError, SpecError, UsageError
-from ngscale.model_spec import Design, decoder_config
 from ngscale.params import parameter_groups, total_parameters
 from ngscale.records import RunRecord
 from ngscale.tokens import TokenStream

@@ -1,15 +1,15 @@
 """The record of a budget: exact numbers, plain JSON, a function of contents alone."""
 
 import json
-from dataclasses import replace
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 
 from ngscale import presets
-from ngscale.budget import build
-from ngscale.model_spec import Design, read_design
+from ngscale.budget import Ranks, Workload, build
+from ngscale.design import Design, read_design
 from ngscale.params import Dtype
 from ngscale.records import RunRecord, dump_json
 from tests.designs import decoder_designs
@@ -41,18 +41,22 @@ def test_the_answer_without_tables_says_so() -> None:
 
 
 def test_parameters_of_lite_are_the_published_integers() -> None:
-    """Exact integers from the tensor shapes of the released checkpoint."""
+    """Exact integers from the tensor shapes of the released checkpoint; 14 * 9,437,184 parameters
+    for every real expert of the top-12.
+    """
     parameters = results_of("longcat-flash-lite")["parameters"]
     assert parameters["total"] == 68_562_465_024
     assert sum(parameters["groups"].values()) == 68_562_465_024
     assert "mtp" not in parameters["groups"]
     assert parameters["mtp"] == 108_217_344
     assert parameters["ngram_tables"] == 31_406_985_216
+    assert parameters["ngram_padding"] == 0
     assert parameters["ngram_share"] == 0.458078413677  # 31,406,985,216 / 68,562,465,024, 12 digits
     assert round(parameters["ngram_share_with_word_table"], 3) == 0.464
     assert parameters["active"]["without_projections"] == {
         "min": 2_920_518_912,
         "max": 4_505_965_824,
+        "at": {str(real): 2_920_518_912 + real * 132_120_576 for real in range(13)},
         "groups": [
             "attention",
             "dense_ffn",
@@ -145,6 +149,60 @@ def test_every_record_is_strict_json_that_adds_up(design: Design) -> None:
 @given(decoder_designs())
 def test_one_active_number_is_told_once(design: Design) -> None:
     """A decoder has no zero experts: fewest and most active parameters are the same."""
-    bare = replace(design, ngram=None)
+    bare = Design(model=design.model)
     answer = build(bare, target="any", config_sha256="0" * 64, dtype="bf16").answer
     assert "-" not in answer.split("; ")[1]
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_every_line_of_the_arithmetic_comes_out(name: str) -> None:
+    """Formula and numbers have as many factors, and the numbers give the value."""
+    lines = results_of(name)["arithmetic"]
+    assert {line["unit"] for line in lines} == {"B", "FLOP"}
+    for line in lines:
+        terms = [term.split(" x ") for term in line["numbers"].split(" + ")]
+        assert sum(math.prod(map(int, term)) for term in terms) == line["value"], line["quantity"]
+        assert line["formula"].count(" x ") == line["numbers"].count(" x "), line["quantity"]
+
+
+def test_the_arithmetic_is_that_of_the_record() -> None:
+    results = results_of("longcat-flash-lite")
+    lines = {line["quantity"]: line["value"] for line in results["arithmetic"]}
+    memory, flops = results["memory"], results["flops"]
+    for group, num_bytes in memory["group_bytes"].items():
+        assert lines.get(f"weights: {group}", 0) == num_bytes
+    assert lines["KV cache of one token"] == memory["kv_cache"]["bytes_per_token"]
+    assert lines["training: tables, AdamW"] == memory["training"]["table_bytes"]["adamw"]
+    products = [value for name, value in lines.items() if name.startswith("FLOPs: ")]
+    products.remove(flops["attention_of_context"])
+    products.remove(flops["attention_of_next_token"])
+    assert sum(products) == flops["matmuls_per_token"]["max"]
+
+
+def test_memory_by_dtype_holds_the_one_asked_for() -> None:
+    for dtype in ("fp8", "bf16", "fp32"):
+        memory = results_of("longcat-flash-lite", dtype)["memory"]
+        assert memory["weight_bytes_by_dtype"][dtype] == memory["weight_bytes"]
+
+
+def test_the_fullest_rank_is_told() -> None:
+    design = read_design(presets.resolve("longcat-flash-lite"))
+    workload = Workload(context_tokens=1000, num_sequences=5, ranks=Ranks(tp=2, pp=2, dp=2))
+    record = build(design, target="x", config_sha256="0" * 64, dtype="bf16", workload=workload)
+    parallel: Any = record.results["parallel"]
+    assert parallel["num_ranks"] == 8
+    first, last = parallel["stages"]
+    assert first["cache_bytes"] == last["cache_bytes"] == 3 * 1000 * 14 * 576 * 2  # of 5, 3 and 2
+    assert (first["table_rows"], last["table_rows"]) == (122_683_536 // 2, 0)
+    assert parallel["largest_rank_bytes"] == first["weight_bytes"] + first["cache_bytes"]
+    assert record.inputs["ranks"] == {"tp": 2, "ep": 1, "pp": 2, "dp": 2, "table_shards": None}
+
+
+def test_a_prefetch_window_tells_the_hidden_batch() -> None:
+    design = read_design(presets.resolve("longcat-flash-lite"))
+    workload = Workload(window_us=56.0)
+    record = build(design, target="x", config_sha256="0" * 64, dtype="bf16", workload=workload)
+    tiers: Any = record.results["placement"]["tiers"]
+    hidden = {tier["name"]: tier["max_batch_tokens"] for tier in tiers}
+    assert hidden["host-thread"] == 46  # (56 - 0.1) / (12 x 0.1)
+    assert hidden["nvme-pm9a3"] == 0  # one read alone takes longer

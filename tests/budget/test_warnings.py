@@ -5,31 +5,36 @@ from dataclasses import replace
 import pytest
 
 from ngscale import presets
+from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.budget.warnings import distance_to_multiple, warnings
-from ngscale.model_spec import DecoderModel, Design, read_design
+from ngscale.design import Design, read_design
 from ngscale.row_counts import longcat_rows
 from ngscale.spec import NgramSpec, longcat_spec
 from tests.designs import policy_of
 
 LITE = read_design(presets.resolve("longcat-flash-lite"))
 SMALL = Design(
-    model=DecoderModel(
-        vocab_size=10_000,
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        head_dim=32,
-        moe_intermediate_size=512,
-        num_experts=32,
-        num_experts_per_tok=2,
+    model=decoder_model(
+        DecoderConfig(
+            vocab_size=10_000,
+            hidden_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            head_dim=32,
+            moe_intermediate_size=512,
+            num_experts=32,
+            num_experts_per_tok=2,
+        )
     ),
-    ngram=longcat_spec(
-        vocab_size=10_000,
-        max_order=3,
-        num_subtables=2,
-        table_rows=(14_321, 14_323, 14_325, 14_327),
-        policy=policy_of(0),
+    ngrams=(
+        longcat_spec(
+            vocab_size=10_000,
+            max_order=3,
+            num_subtables=2,
+            table_rows=(14_321, 14_323, 14_325, 14_327),
+            policy=policy_of(0),
+        ),
     ),
 )
 
@@ -53,7 +58,7 @@ def test_the_later_ratios_are_not_near_multiples(ratio: float) -> None:
 
 
 def warnings_of(spec: NgramSpec) -> list[str]:
-    return warnings(replace(LITE, ngram=spec))
+    return warnings(replace(LITE, ngrams=(spec,)))
 
 
 def test_only_the_near_sizes_are_counted() -> None:
@@ -71,7 +76,7 @@ def test_distance_is_to_the_nearest_positive_multiple(rows: int, distance: int) 
 
 
 def test_a_design_without_tables_or_faults_has_no_warnings() -> None:
-    assert warnings(replace(SMALL, ngram=None)) == []
+    assert warnings(Design(model=SMALL.model)) == []
     assert warnings(SMALL) == []
 
 
@@ -80,7 +85,7 @@ def test_more_than_half_in_tables_is_told() -> None:
     assert SMALL.ngram is not None
     rows = tuple(50 * size for size in SMALL.ngram.table_rows)
     assert rows[0] % 10_000 > 10
-    sentences = warnings(replace(SMALL, ngram=replace(SMALL.ngram, table_rows=rows)))
+    sentences = warnings(replace(SMALL, ngrams=(replace(SMALL.ngram, table_rows=rows),)))
     assert any(sentence.startswith("n-gram tables hold ") for sentence in sentences)
 
 

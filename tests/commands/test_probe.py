@@ -10,10 +10,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.cli import app
+from ngscale.design import Design
 from ngscale.model.checkpoint import save_decoder
 from ngscale.model.decoder import Decoder
-from ngscale.model_spec import DecoderModel, Design
 from tests.probe.models import edit_config, save_random, save_text, save_tokenizer
 
 
@@ -147,18 +148,20 @@ def test_equal_inputs_give_equal_bytes(shared: Path, text: Path, tmp_path: Path)
 
 
 def test_our_own_checkpoint_finds_the_embedded_tokenizer(tmp_path: Path, text: Path) -> None:
-    model = DecoderModel(
-        vocab_size=4096,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        moe_intermediate_size=8,
-        num_experts=2,
-        num_experts_per_tok=1,
+    model = decoder_model(
+        DecoderConfig(
+            vocab_size=4096,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=8,
+            moe_intermediate_size=8,
+            num_experts=2,
+            num_experts_per_tok=1,
+        )
     )
-    design = Design(model=model, ngram=None)
+    design = Design(model=model)
     decoder = Decoder(design)
     decoder.initialise(seed=1)
     save_decoder(decoder, design, tmp_path)

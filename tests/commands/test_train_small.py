@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from ngscale.cli import app
-from ngscale.model_spec import decoder_config
+from ngscale.design import decoder_config
 from tests.model.small import PLAIN
 
 
@@ -55,7 +55,7 @@ def test_a_tiny_run_says_smoke_test_and_writes_everything(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["longcat-flash-lite"], 2, "longcat-flash-lite: is a LongCat model"),
+        (["longcat-flash-lite"], 2, "longcat-flash-lite: is of model_type longcat_flash_ngram"),
         (["nowhere"], 3, "nowhere: no such file"),
         (["--device", "tpu"], 2, "--device tpu: takes auto, cpu, cuda"),
         (["--tokens", "5"], 2, "--tokens 5: one step takes 1024"),

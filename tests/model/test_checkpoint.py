@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ngscale.design import Design
 from ngscale.errors import InputError
 from ngscale.model.checkpoint import load_decoder, save_decoder
 from ngscale.model.decoder import Decoder
-from ngscale.model_spec import Design
 from tests.model.small import DESIGN, PLAIN, amplified
 
 

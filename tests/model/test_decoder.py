@@ -7,11 +7,12 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor, nn
 
+from ngscale.design import Design, read_design
 from ngscale.errors import SpecError
-from ngscale.model.decoder import Block, Decoder, parameter_group
-from ngscale.model_spec import Design, read_design
+from ngscale.model.decoder import Block, Decoder
 from ngscale.params import parameter_equivalent_moe, parameter_groups
 from ngscale.presets import resolve
+from ngscale.tensor_groups import group_of
 from tests.designs import decoder_designs
 from tests.model.small import DESIGN, PLAIN, amplified
 
@@ -23,7 +24,7 @@ def test_every_group_has_the_parameters_that_params_counts(design: Design) -> No
         decoder = Decoder(design)
     counted: Counter[str] = Counter()
     for name, weight in decoder.named_parameters():
-        counted[parameter_group(name)] += weight.numel()
+        counted[group_of(name)] += weight.numel()
     assert dict(counted) == {name: n for name, n in parameter_groups(design).items() if n}
 
 

@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
+from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
+from ngscale.design import Design
 from ngscale.errors import InputError, NoResultError, UnsafeInputError, UsageError
 from ngscale.model.checkpoint import save_decoder
 from ngscale.model.decoder import Decoder
-from ngscale.model_spec import DecoderModel, Design
 from ngscale.probe.load import Checkpoint, load_checkpoint
 from ngscale.probe.norms import StreamNorms, measure
 from ngscale.spec import Amplification, longcat_spec
@@ -87,16 +88,18 @@ def test_an_unknown_structure_names_what_is_missing(tmp_path: Path) -> None:
 def test_our_own_checkpoint_closes_and_tells_its_amplification(
     amplification: Amplification, tmp_path: Path
 ) -> None:
-    model = DecoderModel(
-        vocab_size=VOCAB_SIZE,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        moe_intermediate_size=16,
-        num_experts=4,
-        num_experts_per_tok=2,
+    model = decoder_model(
+        DecoderConfig(
+            vocab_size=VOCAB_SIZE,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=8,
+            moe_intermediate_size=16,
+            num_experts=4,
+            num_experts_per_tok=2,
+        )
     )
     ngram = longcat_spec(
         vocab_size=VOCAB_SIZE,
@@ -106,7 +109,7 @@ def test_our_own_checkpoint_closes_and_tells_its_amplification(
         policy=policy_of(2),
         amplification=amplification,
     )
-    design = Design(model=model, ngram=ngram)
+    design = Design(model=model, ngrams=(ngram,))
     decoder = Decoder(design)
     decoder.initialise(seed=3)
     save_decoder(decoder, design, tmp_path)

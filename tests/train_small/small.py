@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ngscale.model_spec import Design
+from ngscale.design import Design
 from ngscale.tokens import TokenStream
 from ngscale.train_small.config import Training
 from ngscale.train_small.run import Request

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ngscale.architectures import with_keys
 from ngscale.console import Advance
 from ngscale.errors import InputError, ResourceError, UsageError
 from ngscale.model.checkpoint import load_decoder
@@ -149,7 +150,7 @@ def test_a_corpus_with_more_ids_than_the_design_is_refused() -> None:
 
 
 def test_experts_too_big_to_match_the_total_are_refused() -> None:
-    model = replace(MODEL, moe_intermediate_size=400)
+    model = with_keys(MODEL, {"moe_intermediate_size": 400})
     with pytest.raises(InputError, match="no whole number of experts"):
         checked_arms(replace(DESIGN, model=model))
 
