@@ -39,6 +39,7 @@ def test_lites_report_has_every_part() -> None:
         "active",
         "trade",
         "tables",
+        "rows",
         "memory",
         "flops",
         "placement",
