@@ -16,8 +16,10 @@ from ngscale.model import NgramEmbedding
 from ngscale.model.checkpoint import load_decoder, save_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.model.longcat import Family, embedding_tensors, load_embedding, longcat_tensors
+from ngscale.ngram_config import specs_of
 from ngscale.params import parameter_groups
 from ngscale.presets import resolve
+from ngscale.spec import NgramSpec
 from ngscale.tensor_groups import group_of
 
 TINY: dict[str, Any] = {
@@ -173,16 +175,13 @@ def test_the_forward_is_that_of_transformers(tmp_path: Path) -> None:
 
 
 def longcat_embedding() -> NgramEmbedding:
-    spec = read_specs_of(TINY)
-    embedding = NgramEmbedding(40, 24, spec)
+    embedding = NgramEmbedding(40, 24, read_spec(TINY))
     embedding.initialise(0)
     torch.nn.init.normal_(embedding.tables.weight, generator=torch.Generator().manual_seed(1))
     return embedding
 
 
-def read_specs_of(config: dict[str, Any]) -> Any:
-    from ngscale.ngram_config import specs_of
-
+def read_spec(config: dict[str, Any]) -> NgramSpec:
     (spec,) = specs_of(ConfigReader(config, "config.json"))
     return spec
 

@@ -190,7 +190,6 @@ def test_balancing_moves_the_load_of_a_lopsided_router() -> None:
 
 def test_the_sequence_loss_is_that_of_deepseek_v3() -> None:
     """arXiv:2412.19437, Eq. 17 to 20, written out for each sequence."""
-    config = replace(CONFIG, router_aux_loss_coef=0.01, num_zero_experts=2)
     moe = filled_moe(router_aux_loss_coef=0.01, num_zero_experts=2)
     x = torch.randn(3, 5, 16, generator=torch.Generator().manual_seed(1))
     moe(x)
@@ -206,7 +205,6 @@ def test_the_sequence_loss_is_that_of_deepseek_v3() -> None:
         )
     assert moe.gate.balance_loss is not None
     torch.testing.assert_close(moe.gate.balance_loss, torch.stack(losses).mean())
-    assert config.num_experts + config.num_zero_experts == 8
 
 
 def test_a_balanced_router_has_sequence_loss_one() -> None:
