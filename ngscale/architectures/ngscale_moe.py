@@ -62,7 +62,8 @@ class DecoderConfig:
     router_aux_loss_coef: float = 0.0
     """Of the sequence-wise balance loss (arXiv:2412.19437, Eq. 17 to 20); 0: none."""
     attention: Literal["gqa", "mla"] = "gqa"
-    """Grouped-query, or latent (arXiv:2405.04434); the latter has no ``num_key_value_heads``."""
+    """Grouped-query, or latent (arXiv:2405.04434), for which ``num_key_value_heads`` and
+    ``head_dim`` say nothing."""
     q_lora_rank: int = 0
     kv_lora_rank: int = 0
     qk_nope_head_dim: int = 0
