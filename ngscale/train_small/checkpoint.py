@@ -89,7 +89,7 @@ class Checkpoints:
         partial = self.directory / f".{target.name}.partial"
         try:
             if self.world.is_first:
-                self.remove_remains()
+                shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True)
             wait_for_all(self.world)
             self.at("checkpoint tensors")
@@ -129,18 +129,24 @@ class Checkpoints:
         partial.rename(target)
         _sync(self.directory)
         self.at("checkpoint renamed")
+        self._prune()
+        self.at("checkpoint pruned")
+
+    def _prune(self) -> None:
         for old in self._whole()[: -self.keep]:
             (old / DOCUMENT).unlink()  # first, so that half a checkpoint has none
             self.at("checkpoint pruning")
             shutil.rmtree(old)
-        self.at("checkpoint pruned")
 
     def latest(self) -> Saved | None:
-        """The one of the most steps; None without any.
+        """The one of the most steps; None without any. What a killed run left half done goes.
 
         Raises:
             InputError: it is unreadable, or of another design, corpus or set of options.
         """
+        if self.world.is_first:
+            self._clean()
+        wait_for_all(self.world)
         found = self._whole()
         steps = int(agreed(float(found[-1].name.removeprefix("step-")), self.world)) if found else 0
         if not steps:
@@ -155,8 +161,8 @@ class Checkpoints:
             )
         return Saved(path=path, document=document)
 
-    def remove_remains(self) -> None:
-        """Remove what a killed run has left half written or half removed."""
+    def _clean(self) -> None:
+        self._prune()
         for path in [*self.directory.glob(".step-*.partial"), *self.directory.glob("step-*")]:
             if not (path / DOCUMENT).is_file() or path.name.startswith("."):
                 shutil.rmtree(path, ignore_errors=True)
