@@ -219,10 +219,12 @@ def _averaged(decoder: Decoder, world: World) -> nn.Module:
     """The decoder, whose gradients but the tables' are averaged over ranks."""
     if world.size == 1:
         return decoder
+    own = [name for name, _ in row_tables(decoder)]
+    own += [name for name, _ in decoder.named_buffers()]  # equal on all ranks, or summed here
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
-        decoder, [name for name, _ in row_tables(decoder)]
+        decoder, own
     )
-    return DistributedDataParallel(decoder, broadcast_buffers=False)
+    return DistributedDataParallel(decoder)
 
 
 @dataclass(slots=True, kw_only=True)
