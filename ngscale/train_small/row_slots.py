@@ -61,6 +61,11 @@ class HostSlots:
     def refresh(self) -> None:
         """Nothing to do."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the map itself."""
+        return self._seen.nbytes + self._index.nbytes
+
     def _make_room(self, needed: int) -> None:
         from ngscale.kernels.row_slots import rebuild
 

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from ngscale.train_small.distributed import (
     World,
     agreed,
     join_world,
+    leave_world,
     local_device,
     share,
     wait_for_all,
@@ -69,7 +71,9 @@ def train_small(request: Request, store: CellStore) -> RunRecord:
         ResourceError: the time does not hold one run of every arm.
     """
     job = plan_job(request, store)
-    return make_record(job, _run_cells(job))
+    record = make_record(job, _run_cells(job))
+    leave_world(job.world)
+    return record
 
 
 def pick_device(name: str) -> torch.device:
@@ -177,6 +181,10 @@ def plan_job(request: Request, store: CellStore) -> Job:
     if request.tokens is not None and request.tokens < per_step:
         raise UsageError(f"--tokens {request.tokens}: one step takes {per_step}")
     device = pick_device(request.device)
+    if request.compiled and device.type != "cuda":
+        raise UsageError(
+            "--compile: is for --device cuda; on a CPU it compiles longer than it saves"
+        )
     arms = checked_arms(request.design)
     blocks = make_blocks(request)
     inputs = shared_inputs(request, device)
@@ -205,8 +213,7 @@ def plan_job(request: Request, store: CellStore) -> Job:
         run_s={arm.name: seconds for arm, seconds in zip(arms, run_s, strict=True)},
         deadline=deadline,
     )
-    if world.is_first:
-        say(_plan_line(job))
+    _tell(job, _plan_line(job))
     return job
 
 
@@ -247,7 +254,8 @@ def _run_cells(job: Job) -> Results:
     speeds: dict[str, list[float]] = {arm.name: [] for arm in job.arms}
     num_seeds = job.request.num_seeds
     total = num_seeds * len(job.arms) * job.num_steps
-    with progress("training steps", total) as advance:
+    shown = progress("training steps", total) if job.world.is_first else _unseen()
+    with shown as advance:
         for seed in range(num_seeds):
             try:
                 of_seed = {
@@ -255,7 +263,7 @@ def _run_cells(job: Job) -> Results:
                     for arm in job.arms
                 }
             except OutOfTimeError:
-                say(f"the time is up: {seed} of {num_seeds} seeds are finished")
+                _tell(job, f"the time is up: {seed} of {num_seeds} seeds are finished")
                 break
             results |= of_seed
     if not results:
@@ -265,8 +273,25 @@ def _run_cells(job: Job) -> Results:
         )
     for name, measured in speeds.items():
         if measured:
-            say(f"{name}: {sum(measured) / len(measured):,.0f} tokens/s, evaluations included")
+            _tell(
+                job, f"{name}: {sum(measured) / len(measured):,.0f} tokens/s, evaluations included"
+            )
     return results
+
+
+def _tell(job: Job, line: str) -> None:
+    if job.world.is_first:
+        say(line)
+
+
+@contextmanager
+def _unseen() -> Iterator[Advance]:
+    """The progress of a rank that does not speak."""
+
+    def advance(steps: int = 1, /) -> None:
+        pass
+
+    yield advance
 
 
 def _run_cell(job: Job, arm: Arm, seed: int, speeds: list[float], advance: Advance) -> RunResult:
@@ -279,7 +304,7 @@ def _run_cell(job: Job, arm: Arm, seed: int, speeds: list[float], advance: Advan
     inputs = {**identity, "num_ranks": job.world.size}
     finished = job.store.load(arm, seed, inputs)
     if finished is not None:
-        say(f"{arm.name}, seed {seed}: finished before")
+        _tell(job, f"{arm.name}, seed {seed}: finished before")
         advance(job.num_steps)
         return finished
     if agreed(time.monotonic() + job.run_s[arm.name] - job.deadline, job.world) > 0:
@@ -309,7 +334,7 @@ def _run_cell(job: Job, arm: Arm, seed: int, speeds: list[float], advance: Advan
     trainer.finish()
     if job.world.is_first:
         job.store.save(arm, seed, inputs, trainer.decoder, result)
-        say(f"{arm.name}, seed {seed}: {result.val_loss_nats:.4f} nats/token held out")
+    _tell(job, f"{arm.name}, seed {seed}: {result.val_loss_nats:.4f} nats/token held out")
     wait_for_all(job.world)
     return result
 

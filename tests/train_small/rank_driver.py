@@ -64,9 +64,11 @@ def main() -> None:
         "train_curve": result.train_curve,
         "tables_shape": list(tables.shape),
         "tables_norm": tables.detach().double().norm().item(),
-        "bias": [
-            layer.mlp.gate.e_score_correction_bias.tolist() for layer in trainer.decoder.layers
-        ],
+        "bias": {
+            name: buffer.tolist()
+            for name, buffer in trainer.decoder.named_buffers()
+            if name.endswith("e_score_correction_bias")
+        },
     }
     (directory / f"rank{world.rank}-of-{world.size}.json").write_text(json.dumps(report))
 

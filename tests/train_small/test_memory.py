@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ngscale.errors import ResourceError
+from ngscale.params import parameter_groups
 from ngscale.train_small import memory
 from ngscale.train_small.config import DEFAULT_DESIGN, TRAINING, Arm
 from ngscale.train_small.distributed import ALONE, World
@@ -17,7 +18,7 @@ CPU = torch.device("cpu")
 def test_the_estimate_by_hand() -> None:
     """5,100,000 parameters, 70,612 rows of 32 in tables; 1,024 tokens x 4,096 logits."""
     tables = 70_612 * 32
-    backbone = sum(memory.parameter_groups(DEFAULT_DESIGN).values()) - tables
+    backbone = sum(parameter_groups(DEFAULT_DESIGN).values()) - tables
     expected = 4 * (4 * backbone + tables + 3 * 1024 * 4096)
     assert memory.least_bytes(ARM, TRAINING, ALONE) == expected
     halves = memory.least_bytes(ARM, replace(TRAINING, accumulation=2), World(size=2))
