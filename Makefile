@@ -43,7 +43,7 @@ gpu: $(VENV)/.installed-dev
 	$(BIN)/pytest -m "gpu"
 
 bench: $(VENV)/.installed-dev
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in benchmarks/*.py; do $(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; done
 
 reports: $(VENV)/.installed-dev
 	$(BIN)/python -m reports.render

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ngscale.architectures import WRAPPERS, deepseek_v4, harmless_keys, qwen4_exp, read_model
+from ngscale.architectures import harmless_keys, read_gates, read_model
 from ngscale.architectures.ngscale_moe import DecoderConfig
 from ngscale.config_reader import ConfigReader, read_config
 from ngscale.errors import InputError, SpecError
@@ -96,7 +96,9 @@ def read_design(path: Path) -> Design:
     model = read_model(recorded)
     try:
         ngrams = specs_if_any(recorded)
-        design = Design(model=model, ngrams=ngrams, gates=_gates(recorded, ngrams))
+        is_gated = any(spec.fusion == "gated" for spec in ngrams)
+        gates = read_gates(recorded, len(ngrams)) if is_gated else ()
+        design = Design(model=model, ngrams=ngrams, gates=gates)
     except SpecError as error:
         raise InputError(f"{path}: {error}") from error
     _refuse_unknown(recorded, outer)
@@ -105,26 +107,14 @@ def read_design(path: Path) -> Design:
     return design
 
 
-def _gates(reader: ConfigReader, ngrams: tuple[NgramSpec, ...]) -> tuple[NgramGate, ...]:
-    """What Engram's rows are read through, of the families that say it."""
-    num_specs = len(ngrams)
-    if not any(spec.fusion == "gated" for spec in ngrams):
-        return ()
-    if reader.model_type in WRAPPERS and "text_config" in reader.values:
-        reader = reader.object("text_config")
-    if reader.model_type in qwen4_exp.MODEL_TYPES:
-        return qwen4_exp.read_gates(reader, num_specs)
-    if reader.model_type in deepseek_v4.MODEL_TYPES:
-        return deepseek_v4.read_gates(reader, num_specs)
-    return ()
-
-
 def _refuse_unknown(reader: ConfigReader, values: _Recorder) -> None:
-    """A null says nothing, so it changes nothing."""
+    """A null, an empty value or a switch that is off says nothing, so it changes nothing: what is
+    counted is what the architecture has without it.
+    """
     unknown = sorted(
         key
         for key in set(values) - values.asked - harmless_keys(reader.model_type)
-        if reader.values.get(key) is not None
+        if reader.values[key] not in (None, False, [], {}) or type(reader.values[key]) is int
     )
     if unknown:
         raise reader.fail(

@@ -28,6 +28,8 @@ class Indexer:
     """Keys that attention then reads; None where the config does not say."""
     compress_rate: int = 1
     """Tokens that share one index key."""
+    caches_keys: bool = True
+    """False where the index keys are another layer's (DeepSeek-V4.1)."""
 
     @property
     def parameters(self) -> int:
@@ -37,7 +39,7 @@ class Indexer:
     @property
     def cached_values(self) -> int:
         """Of the index key, for every token of the context, rounded up."""
-        return -(-self.head_dim // self.compress_rate)
+        return -(-self.head_dim // self.compress_rate) if self.caches_keys else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,8 +225,8 @@ class LinearAttention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompressedAttention:
-    """DeepSeek-V4's: one key-value head, of the last ``local_window`` tokens and of older ones
-    compressed ``compress_rate`` to one; queries and output in low rank.
+    """DeepSeek-V4's: one key-value head, of the last ``local_window`` tokens and of all compressed
+    ``compress_rate`` to one; queries and output in low rank.
     """
 
     hidden_size: int
@@ -235,9 +237,13 @@ class CompressedAttention:
     o_lora_rank: int
     local_window: int
     compress_rate: int = 0
-    """0: nothing older is read."""
-    overlap: int = 1
-    """Times ``head_dim`` the compressor's projections are wide."""
+    """0: nothing but the local window is read."""
+    compressor_parameters: int = 0
+    """Of its projections; 0 where the compressed keys are another layer's."""
+    compressor_other_parameters: int = 0
+    """Norm and position biases."""
+    caches_compressed: bool = True
+    """False where the compressed keys are another layer's (DeepSeek-V4.1)."""
     indexer: Indexer | None = None
 
     @property
@@ -246,26 +252,23 @@ class CompressedAttention:
         D, d = self.hidden_size, self.head_dim
         query = self.q_lora_rank * (D + self.num_heads * d)
         output = self.o_lora_rank * (self.num_heads * d + self.o_groups * D)
-        compressor = 2 * D * self.overlap * d if self.compress_rate else 0
         indexer = 0 if self.indexer is None else self.indexer.matmul_parameters
-        return query + D * d + output + compressor + indexer
+        return query + D * d + output + self.compressor_parameters + indexer
 
     @property
     def parameters(self) -> int:
         """And norms, sinks and the compressor's position biases."""
         norms = self.q_lora_rank + self.head_dim
-        compressor = 0
-        if self.compress_rate:
-            compressor = (self.compress_rate * self.overlap + 1) * self.head_dim
+        other = norms + self.num_heads + self.compressor_other_parameters
         indexer = 0 if self.indexer is None else self.indexer.other_parameters
-        return self.matmul_parameters + norms + self.num_heads + compressor + indexer
+        return self.matmul_parameters + other + indexer
 
     @property
     def cached_values(self) -> int:
         """For every token of the context, on average, rounded up; ``state_values`` has the rest."""
-        if not self.compress_rate:
-            return 0
         index_key = 0 if self.indexer is None else self.indexer.cached_values
+        if not self.compress_rate or not self.caches_compressed:
+            return index_key
         return -(-self.head_dim // self.compress_rate) + index_key
 
     @property
@@ -454,7 +457,6 @@ class ModelSpec:
     final_norm_parameters: int
     ties_embeddings: bool = False
     """Whether the head is the word embedding."""
-    has_lm_head_bias: bool = False
     position_parameters: int = 0
     """Of learned position embeddings."""
     extra: tuple[tuple[str, int], ...] = ()

@@ -56,7 +56,17 @@ _FAMILY_KEYS = (
     ("ple_layer_ids", "heads_per_ngram", "ngram_vocab_size_base"),
 )
 """Keys of the hashes, of which a config can have one."""
-NGRAM_KEYS = (*(key for keys in _FAMILY_KEYS for key in keys), EXTENSION_KEY)
+NGRAM_KEYS = (
+    *(key for keys in _FAMILY_KEYS for key in keys),
+    "engram_compressed_vocab_size",
+    "engram_head_dim",
+    "engram_max_ngram_size",
+    "engram_n_heads",
+    "engram_num_embeddings",
+    "engram_pad_token_id",
+    "engram_seed",
+    EXTENSION_KEY,
+)
 """Without these a config has no n-gram tables, unless they are within ``text_config``."""
 
 
@@ -346,14 +356,14 @@ def read_qwen(reader: ConfigReader) -> tuple[NgramSpec, ...]:
     width = reader.whole("ple_embed_dim") if reader.values.get("ple_embed_dim") else None
     if width is None:
         width = reader.whole("hidden_size")
-    if width % num_tables:
-        raise reader.fail("ple_embed_dim", f"{width} does not divide by {num_tables} heads")
-    depth = reader.whole("num_hidden_layers", default=MAX_TABLE_ROWS)
-    if layers and layers[-1] > depth:
-        raise reader.fail("ple_layer_ids", f"counts from 1 to {depth}, got {layers[-1]}")
     row_multiple = reader.whole("make_ngram_vocab_size_divisible_by", default=128)
     if not layers:
         return ()
+    if width % num_tables:
+        raise reader.fail("ple_embed_dim", f"{width} does not divide by {num_tables} heads")
+    depth = reader.whole("num_hidden_layers", default=MAX_TABLE_ROWS)
+    if layers[-1] > depth:
+        raise reader.fail("ple_layer_ids", f"counts from 1 to {depth}, got {layers[-1]}")
     # The first of a list is the text's end (modeling_qwen4_exp.py).
     if isinstance(reader.values.get("eos_token_id"), list):
         boundary = reader.wholes("eos_token_id", minimum=0, maximum=vocab_size - 1)[0]

@@ -84,7 +84,8 @@ def _projections(
 
 def row_bytes(width: int, dtype: RowDtype, *, scale_block: int | None = None) -> int:
     """Bytes of one stored row; ``fp8_e8m0`` has a scale of one byte for every ``scale_block``
-    columns (OCP Microscaling formats, sec. 5.4), which no source states for DeepSeek-V4.1's tables.
+    columns. DeepSeek-V4.1's tables have 32 (mlx-vlm 0.7.10, which loads scales of single rows and
+    of blocks of 32; the former are counted here).
 
     Raises:
         SpecError: the block of the scales is not given.

@@ -55,7 +55,6 @@ def parameter_groups(design: Design) -> dict[str, int]:
     counts["position_embedding"] += model.position_parameters
     if not model.ties_embeddings:
         counts["lm_head"] += model.vocab_size * model.hidden_size
-    counts["lm_head"] += model.vocab_size * model.has_lm_head_bias
     counts["mtp"] += sum(
         copies * layer.group_counts().total() for copies, layer in model.mtp_layers
     )
@@ -67,6 +66,14 @@ def parameter_groups(design: Design) -> dict[str, int]:
             counts["norms"] += model.hidden_size
     assert set(counts) == set(GROUPS), "a group has no name"
     return {group: counts[group] for group in GROUPS}
+
+
+def ngram_padding(design: Design) -> int:
+    """Of the ``ngram_tables``, those of rows that only fill up to a multiple."""
+    return sum(
+        ngram_parameters(spec, hidden_size=design.model.hidden_size, gate=gate).padding
+        for spec, gate in zip_longest(design.ngrams, design.gates)
+    )
 
 
 def total_parameters(design: Design) -> int:

@@ -141,6 +141,8 @@ class Report:
     title: str
     answer: str
     sections: tuple[Section, ...]
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """JSON files to use, saved as ``configs/<name>.json``."""
 
     @property
     def tables(self) -> list[Table]:

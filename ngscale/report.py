@@ -1,4 +1,4 @@
-"""Report -> README.md, report.html, CSV, Parquet, SVG and PNG. The only jinja2 and matplotlib.
+"""Report -> README.md, report.html, CSV, Parquet, JSON, SVG, PNG. The only jinja2 and matplotlib.
 
 Everything but the foot of the report and environment.json is a pure function of the record.
 """
@@ -70,6 +70,8 @@ def write_report(
         write_atomic(out / "data" / f"{table.name}.csv", csv_bytes(table))
     for name, columns in record.columns.items():
         write_atomic(out / "data" / f"{name}.parquet", parquet_bytes(columns))
+    for name, config in report.configs.items():
+        write_atomic(out / "configs" / f"{name}.json", dump_json(config).encode())
     for name, (svg, png) in images.items():
         write_atomic(out / "figures" / f"{name}.svg", svg)
         write_atomic(out / "figures" / f"{name}.png", png)

@@ -11,7 +11,7 @@ from ngscale.audit import summary as audit_summary
 from ngscale.collisions import hit_rate, recommend, summary
 from ngscale.records import Report, RunRecord
 from ngscale.report import write_report
-from reports import adaptive_sweep, lattice_score, robustness_report
+from reports import adaptive_sweep, extrapolation, lattice_score, robustness_report
 
 ROOT = Path(__file__).parent
 
@@ -47,6 +47,8 @@ def build_report(record: RunRecord) -> Report:
         return adaptive_sweep.build_report(record)
     if record.verb == "robustness":
         return robustness_report.build_report(record)
+    if record.verb == "extrapolation":
+        return extrapolation.build_report(record)
     raise AssertionError(f"no renderer for {record.verb}")
 
 
@@ -56,7 +58,11 @@ def main() -> None:
         record = read_record(directory)
         report = build_report(record)
         environment = json.loads((directory / "environment.json").read_text())
-        for old in [*directory.glob("data/*.csv"), *directory.glob("figures/*")]:
+        for old in [
+            *directory.glob("data/*.csv"),
+            *directory.glob("configs/*"),
+            *directory.glob("figures/*"),
+        ]:
             old.unlink()
         write_report(report, record, environment, directory)
 

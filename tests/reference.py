@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import product
 
@@ -294,3 +294,11 @@ def row_adam_steps(
                 for w, m, v in zip(rows[row], avg, avg_sq, strict=True)
             ]
     return rows
+
+
+def merge_tables(
+    left: Mapping[tuple[int, ...], int], right: Mapping[tuple[int, ...], int]
+) -> list[tuple[tuple[int, ...], int]]:
+    """(n-gram, newest token first, and its count) of both, sorted from the oldest token on."""
+    added = Counter(left) + Counter(right)
+    return sorted(added.items(), key=lambda item: item[0][::-1])

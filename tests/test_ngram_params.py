@@ -37,16 +37,15 @@ def test_longcat_projects_the_rows_of_each_table(
 
 def test_deepseek_v41_has_196b_in_two_layers() -> None:
     """EVIDENCE 2.3: (384,006,168 + 384,016,682) * 256; one fused projection of 24 rows to a key
-    for each of 4 streams and a value, weights of both norms, no convolution (HASHING 5.1). The
-    width of the model is not published; 4096 stands for it.
+    for each of 4 streams and a value, weights of both norms, no convolution (HASHING 5.1).
     """
-    gate = NgramGate(hidden_size=4096, joint_width=24 * 256, num_streams=4)
+    gate = NgramGate(hidden_size=5120, joint_width=24 * 256, num_streams=4)
     counts = [
-        ngram_parameters(spec, hidden_size=4096, gate=gate) for spec in specs("deepseek-v4.1-flash")
+        ngram_parameters(spec, hidden_size=5120, gate=gate) for spec in specs("deepseek-v4.1-flash")
     ]
     assert sum(each.stored for each in counts) == 196_613_849_600
     assert [each.padding for each in counts] == [0, 0]
-    assert counts[0].projections == 24 * 256 * 4096 * 5 + 2 * 4 * 4096
+    assert counts[0].projections == 24 * 256 * 5120 * 5 + 2 * 4 * 5120
 
 
 def test_qwen38_pads_its_rows_to_a_multiple_of_128() -> None:
@@ -134,8 +133,8 @@ def test_shapes_that_are_not_known_are_refused() -> None:
 
 
 def test_a_row_of_fp8_carries_its_scales() -> None:
-    """HASHING 1: DeepSeek-V4.1 stores FP8 rows of 256 and E8M0 scales; how many columns share one
-    is not published: 264 bytes in blocks of 32 (OCP MX), 258 in blocks of 128, 257 with one a row.
+    """HASHING 1: DeepSeek-V4.1 stores FP8 rows of 256 and E8M0 scales; mlx-vlm 0.7.10 loads a
+    scale for 32 columns (``_pack_source_weight``): 264 bytes. In blocks of 128 they would be 258.
     """
     assert [row_bytes(256, dtype) for dtype in ("fp32", "bf16", "fp8")] == [1024, 512, 256]
     assert [row_bytes(256, "fp8_e8m0", scale_block=b) for b in (32, 128, 256)] == [264, 258, 257]

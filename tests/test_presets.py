@@ -23,7 +23,11 @@ def test_every_preset_has_a_source() -> None:
 def test_presets_of_whole_models_are_those_whose_shapes_are_all_published() -> None:
     """LongCat-2.0 is absent on purpose: its attention dimensions are not published."""
     with_tables = [name for name in presets.names() if name in presets.with_tables()]
-    assert with_tables == ["longcat-flash-lite", "longcat-flash-lite-sparse"]
+    assert with_tables == [
+        "deepseek-v4.1-flash",
+        "longcat-flash-lite",
+        "longcat-flash-lite-sparse",
+    ]
     for name in presets.names():
         read_design(presets.resolve(name))
 

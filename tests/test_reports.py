@@ -33,6 +33,8 @@ def test_a_committed_report_is_its_record_rendered(directory: Path) -> None:
         committed = (directory / "data" / f"{table.name}.csv").read_bytes()
         assert committed == csv_bytes(table), table.name
         assert len(list(csv.reader(io.StringIO(committed.decode())))) == len(table.rows) + 1
+    for name, config in report.configs.items():
+        assert json.loads((directory / "configs" / f"{name}.json").read_text()) == config
     for figure in report.figures:
         assert (directory / "figures" / f"{figure.name}.svg").stat().st_size > 1000
 

@@ -1,7 +1,8 @@
 """config.json of every known architecture -> ModelSpec; one short file each.
 
-A file has ``MODEL_TYPES``, ``read`` and, where its configs have keys that change no tensor and are
-nobody else's, ``IGNORED``; adding one adds a line to ``_FILES``. Standard library only.
+A file has ``MODEL_TYPES`` and ``read``; ``IGNORED`` where its configs have keys that change no
+tensor and are nobody else's, ``read_gates`` where n-gram rows are read in its layers. Adding one
+adds a line to ``_FILES``. Standard library only.
 """
 
 import copy
@@ -12,6 +13,7 @@ from typing import Any
 from ngscale.architectures import (
     deepseek_v3,
     deepseek_v4,
+    deepseek_v41,
     gemma3n,
     glm4_moe,
     gpt2,
@@ -29,7 +31,7 @@ from ngscale.architectures import (
 from ngscale.architectures.harmless import HARMLESS_KEYS
 from ngscale.config_reader import ConfigReader
 from ngscale.errors import InputError, SpecError
-from ngscale.model_spec import ModelSpec
+from ngscale.model_spec import ModelSpec, NgramGate
 from ngscale.ngram_config import LONGCAT_MODEL_TYPES, is_longcat
 
 _FILES = (
@@ -37,6 +39,7 @@ _FILES = (
     longcat_flash,
     deepseek_v3,
     deepseek_v4,
+    deepseek_v41,
     gemma3n,
     glm4_moe,
     gpt2,
@@ -57,6 +60,12 @@ READERS: Mapping[str, Callable[[ConfigReader], ModelSpec]] = {
 _IGNORED: Mapping[str, frozenset[str]] = {
     name: getattr(file, "IGNORED", frozenset()) for file in _FILES for name in file.MODEL_TYPES
 }
+_GATES: Mapping[str, Callable[[ConfigReader, int], tuple[NgramGate, ...]]] = {
+    name: file.read_gates
+    for file in _FILES
+    for name in file.MODEL_TYPES
+    if hasattr(file, "read_gates")
+}
 WRAPPERS = ("gemma3", "gemma3n", "qwen4_exp")
 """Multi-modal model_types whose ``text_config`` is read, the rest is not counted."""
 
@@ -76,10 +85,21 @@ def read_model(reader: ConfigReader) -> ModelSpec:
         read = longcat_flash.read
     else:
         raise reader.unknown_family(sorted({*READERS, *WRAPPERS}))
+    for switch in ("add_cross_attention", "is_encoder_decoder"):
+        if reader.flag(switch):
+            raise reader.fail(switch, "true is not understood; only decoders are")
     try:
         return read(reader)
     except SpecError as error:
         raise InputError(f"{reader.source}: {error}") from error
+
+
+def read_gates(reader: ConfigReader, num_specs: int) -> tuple[NgramGate, ...]:
+    """What the rows of these many sets of tables are read through; none where it is not known."""
+    if reader.model_type in WRAPPERS and "text_config" in reader.values:
+        reader = reader.object("text_config")
+    read = _GATES.get(reader.model_type or "")
+    return () if read is None else read(reader, num_specs)
 
 
 def harmless_keys(model_type: str | None) -> frozenset[str]:

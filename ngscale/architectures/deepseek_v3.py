@@ -7,7 +7,7 @@ head that checkpoints store with it.
 
 from dataclasses import replace
 
-from ngscale.architectures.hf_keys import decoder_spec
+from ngscale.architectures.hf_keys import decoder_spec, routed_experts
 from ngscale.config_reader import ConfigReader
 from ngscale.model_spec import (
     ExpertKeys,
@@ -90,13 +90,8 @@ def shared_and_routed(
         intermediate_size=max(1, num_shared) * width,
         bias=shared_bias,
     )
-    return Experts(
-        expert=FeedForward(hidden_size=hidden_size, intermediate_size=width),
-        num_experts=reader.whole("n_routed_experts"),
-        top_k=reader.whole("num_experts_per_tok"),
-        router_biases=router_biases,
-        shared=(shared,) if num_shared else (),
-    )
+    routed = routed_experts(reader, KEYS, router_biases=router_biases)
+    return replace(routed, shared=(shared,) if num_shared else ())
 
 
 def dense_first(reader: ConfigReader, dense: Layer, sparse: Layer) -> list[Layer]:

@@ -1,8 +1,7 @@
 """DeepSeek-V4: compressed attention, hyper-connections, experts in every layer.
 
 Shapes of transformers' ``deepseek_v4``. The first layers look their experts up by token id; that
-table holds indices, not parameters. The MTP layer is not counted: its shapes are not published
-there. DeepSeek-V4.1's ``engram_*`` keys are read by ``ngram_config``.
+table holds indices, not parameters. The MTP layer is not counted: its shapes are not there.
 """
 
 from dataclasses import replace
@@ -10,7 +9,7 @@ from dataclasses import replace
 from ngscale.architectures.deepseek_v3 import KEYS, shared_and_routed
 from ngscale.architectures.hf_keys import decoder_spec
 from ngscale.config_reader import ConfigReader
-from ngscale.model_spec import CompressedAttention, Indexer, Layer, ModelSpec, NgramGate
+from ngscale.model_spec import CompressedAttention, Indexer, Layer, ModelSpec
 
 MODEL_TYPES = ("deepseek_v4",)
 IGNORED = frozenset(
@@ -37,7 +36,7 @@ def read(reader: ConfigReader) -> ModelSpec:
     hidden_size, streams = reader.whole("hidden_size"), reader.whole("hc_mult")
     reader.whole("num_key_value_heads", maximum=1, default=1)
     reader.whole("num_nextn_predict_layers", minimum=0, default=0)
-    connection = _connection(streams * hidden_size, (2 + streams) * streams, 3)
+    connection = hyper_connection(streams * hidden_size, (2 + streams) * streams, 3)
     routed = shared_and_routed(reader, shared_bias=reader.flag("mlp_bias"))
     hashed = replace(routed, router_biases=0)
     num_hashed = _num_hash_layers(reader)
@@ -52,12 +51,12 @@ def read(reader: ConfigReader) -> ModelSpec:
             )
             for index, kind in enumerate(_layer_types(reader))
         ),
-        extra=(("residual_mixing", _connection(streams * hidden_size, streams, 1)),),
+        extra=(("residual_mixing", hyper_connection(streams * hidden_size, streams, 1)),),
         expert_keys=KEYS,
     )
 
 
-def _connection(joint: int, columns: int, num_scales: int) -> int:
+def hyper_connection(joint: int, columns: int, num_scales: int) -> int:
     """A hyper-connection's function, base and scales."""
     return columns * (joint + 1) + num_scales
 
@@ -95,6 +94,21 @@ def _attention(reader: ConfigReader, kind: str) -> CompressedAttention:
     rate = _RATES[kind]
     if rate and reader.values.get("compress_rates") is not None:
         rate = reader.object("compress_rates").whole(kind)
+    if not rate:
+        return local_attention(reader)
+    # two slices where the windows of the compressed keys overlap
+    columns = reader.whole("head_dim") * (2 if kind == _SPARSE else 1)
+    return replace(
+        local_attention(reader),
+        compress_rate=rate,
+        compressor_parameters=2 * reader.whole("hidden_size") * columns,
+        compressor_other_parameters=rate * columns + reader.whole("head_dim"),
+        indexer=_indexer(reader, rate) if kind == _SPARSE else None,
+    )
+
+
+def local_attention(reader: ConfigReader) -> CompressedAttention:
+    """What every layer has: queries, the keys of the local window, sinks and output."""
     return CompressedAttention(
         hidden_size=reader.whole("hidden_size"),
         num_heads=reader.whole("num_attention_heads"),
@@ -103,9 +117,6 @@ def _attention(reader: ConfigReader, kind: str) -> CompressedAttention:
         o_groups=reader.whole("o_groups"),
         o_lora_rank=reader.whole("o_lora_rank"),
         local_window=reader.whole("sliding_window"),
-        compress_rate=rate,
-        overlap=2 if kind == _SPARSE else 1,
-        indexer=_indexer(reader, rate) if kind == _SPARSE else None,
     )
 
 
@@ -124,21 +135,3 @@ def _indexer(reader: ConfigReader, rate: int) -> Indexer:
         top_k=reader.whole("index_topk"),
         compress_rate=rate,
     )
-
-
-def read_gates(reader: ConfigReader, num_specs: int) -> tuple[NgramGate, ...]:
-    """DeepSeek-V4.1's: one fused projection without bias, a key for every stream, no convolution.
-
-    From the engram modules of vLLM 0.33.0 and SGLang 0.5.23 (their shapes, not a checkpoint's).
-    """
-    joint_width = (
-        (reader.whole("engram_max_ngram_size", minimum=2) - 1)
-        * reader.whole("engram_n_heads")
-        * reader.whole("engram_head_dim")
-    )
-    gate = NgramGate(
-        hidden_size=reader.whole("hidden_size"),
-        joint_width=joint_width,
-        num_streams=reader.whole("hc_mult"),
-    )
-    return (gate,) * num_specs

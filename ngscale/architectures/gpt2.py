@@ -24,8 +24,6 @@ def read(reader: ConfigReader) -> ModelSpec:
     hidden_size, num_heads = reader.whole("n_embd"), reader.whole("n_head")
     if hidden_size % num_heads:
         raise reader.fail("n_head", f"{num_heads} does not divide n_embd {hidden_size}")
-    if reader.flag("add_cross_attention"):
-        raise reader.fail("add_cross_attention", "true is not understood; only false is")
     layer = Layer(
         attentions=(
             GroupedAttention(

@@ -5,9 +5,9 @@ Shapes of transformers' ``gpt_oss``.
 
 from dataclasses import replace
 
-from ngscale.architectures.hf_keys import decoder_spec, grouped_attention, windows
+from ngscale.architectures.hf_keys import decoder_spec, grouped_attention, routed_experts, windows
 from ngscale.config_reader import ConfigReader
-from ngscale.model_spec import ExpertKeys, Experts, FeedForward, Layer, ModelSpec
+from ngscale.model_spec import ExpertKeys, Layer, ModelSpec
 
 MODEL_TYPES = ("gpt_oss",)
 KEYS = ExpertKeys(
@@ -22,16 +22,7 @@ def read(reader: ConfigReader) -> ModelSpec:
     hidden_size = reader.whole("hidden_size")
     bias = reader.flag("attention_bias", default=True)
     attention = grouped_attention(reader, qkv_bias=bias, o_bias=bias, default_head_dim=64)
-    experts = Experts(
-        expert=FeedForward(
-            hidden_size=hidden_size,
-            intermediate_size=reader.whole("intermediate_size"),
-            bias=True,
-        ),
-        num_experts=reader.whole("num_local_experts"),
-        top_k=reader.whole("num_experts_per_tok"),
-        router_biases=1,
-    )
+    experts = routed_experts(reader, KEYS, bias=True, router_biases=1)
     return decoder_spec(
         reader,
         (

@@ -36,10 +36,11 @@ use_grouped_topk score_function
 _RUNNING = """
 initializer_range use_cache attention_dropout hidden_dropout resid_pdrop embd_pdrop attn_pdrop
 residual_dropout embedding_dropout dropout pretraining_tp output_attentions output_hidden_states
-return_dict gradient_checkpointing torchscript is_decoder is_encoder_decoder
+return_dict gradient_checkpointing torchscript is_decoder
 chunk_size_feed_forward problem_type id2label label2id finetuning_task use_return_dict
 cache_implementation quantization_config max_length temperature top_k top_p do_sample
-use_bfloat16 tf_legacy_loss pruned_heads
+use_bfloat16 tf_legacy_loss task_specific_params attention_softmax_in_fp32
+scale_attention_softmax_in_fp32
 """
 """Training and inference."""
 _SPARSE = """

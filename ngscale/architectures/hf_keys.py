@@ -4,7 +4,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 from ngscale.config_reader import ConfigReader
-from ngscale.model_spec import ExpertKeys, GroupedAttention, Layer, ModelSpec, runs
+from ngscale.model_spec import (
+    ExpertKeys,
+    Experts,
+    FeedForward,
+    GroupedAttention,
+    Layer,
+    ModelSpec,
+    runs,
+)
 
 LAYER_TYPES = ("full_attention", "sliding_attention")
 
@@ -46,6 +54,33 @@ def grouped_attention(
     )
 
 
+def routed_experts(
+    reader: ConfigReader,
+    keys: ExpertKeys,
+    *,
+    bias: bool = False,
+    router_biases: int = 0,
+    num_zero_experts: int = 0,
+) -> Experts:
+    """The experts that these keys describe."""
+    num_experts = reader.whole(keys.num_experts)
+    top_k = reader.whole(keys.top_k)
+    if top_k > num_experts + num_zero_experts:
+        zero = f" + {num_zero_experts} zero experts" if num_zero_experts else ""
+        raise reader.fail(keys.top_k, f"{top_k} exceeds {keys.num_experts} {num_experts}{zero}")
+    return Experts(
+        expert=FeedForward(
+            hidden_size=reader.whole("hidden_size"),
+            intermediate_size=reader.whole(keys.intermediate_size),
+            bias=bias,
+        ),
+        num_experts=num_experts,
+        num_zero_experts=num_zero_experts,
+        top_k=top_k,
+        router_biases=router_biases,
+    )
+
+
 def windows(
     reader: ConfigReader,
     slides: Callable[[int], bool],
@@ -69,9 +104,7 @@ def decoder_spec(
     final_norm_parameters: int | None = None,
     expert_keys: ExpertKeys | None = None,
     mtp_layers: tuple[tuple[int, Layer], ...] = (),
-    position_parameters: int = 0,
     extra: tuple[tuple[str, int], ...] = (),
-    has_lm_head_bias: bool = False,
 ) -> ModelSpec:
     """The model around these layers; ``ties`` is the family's default of ``tie_word_embeddings``.
 
@@ -87,8 +120,6 @@ def decoder_spec(
             hidden_size if final_norm_parameters is None else final_norm_parameters
         ),
         ties_embeddings=reader.flag("tie_word_embeddings", default=ties),
-        has_lm_head_bias=has_lm_head_bias,
-        position_parameters=position_parameters,
         extra=extra,
         mtp_layers=mtp_layers,
         expert_keys=expert_keys,

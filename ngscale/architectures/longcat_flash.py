@@ -6,11 +6,10 @@ transformers' ``longcat_flash``.
 
 import json
 
-from ngscale.architectures.hf_keys import decoder_spec
+from ngscale.architectures.hf_keys import decoder_spec, routed_experts
 from ngscale.config_reader import ConfigReader
 from ngscale.model_spec import (
     ExpertKeys,
-    Experts,
     FeedForward,
     Indexer,
     LatentAttention,
@@ -46,21 +45,10 @@ def read(reader: ConfigReader) -> ModelSpec:
     attention = _attention(reader, None)
     indexed = _attention(reader, _indexer(reader))
     ffn = FeedForward(hidden_size=hidden_size, intermediate_size=reader.whole("ffn_hidden_size"))
-    num_experts = reader.whole("n_routed_experts")
-    num_zero_experts = reader.whole("zero_expert_num", minimum=0, default=0)
-    top_k = reader.whole("moe_topk")
-    if top_k > num_experts + num_zero_experts:
-        raise reader.fail(
-            "moe_topk",
-            f"{top_k} exceeds n_routed_experts {num_experts} + zero_expert_num {num_zero_experts}",
-        )
-    experts = Experts(
-        expert=FeedForward(
-            hidden_size=hidden_size, intermediate_size=reader.whole("expert_ffn_hidden_size")
-        ),
-        num_experts=num_experts,
-        num_zero_experts=num_zero_experts,
-        top_k=top_k,
+    experts = routed_experts(
+        reader,
+        KEYS,
+        num_zero_experts=reader.whole("zero_expert_num", minimum=0, default=0),
         router_biases=1 + reader.flag("router_bias"),
     )
     layer = Layer(

@@ -3,9 +3,9 @@
 Shapes of transformers' modeling files of the same names.
 """
 
-from ngscale.architectures.hf_keys import decoder_spec, grouped_attention, windows
+from ngscale.architectures.hf_keys import decoder_spec, grouped_attention, routed_experts, windows
 from ngscale.config_reader import ConfigReader
-from ngscale.model_spec import ExpertKeys, Experts, FeedForward, Layer, ModelSpec
+from ngscale.model_spec import ExpertKeys, Layer, ModelSpec
 
 MODEL_TYPES = ("mixtral", "minimax_m2")
 KEYS = ExpertKeys(
@@ -19,14 +19,8 @@ def read(reader: ConfigReader) -> ModelSpec:
     """The model of a Mixtral or MiniMax-M2 config.json."""
     is_minimax = reader.model_type == "minimax_m2"
     hidden_size = reader.whole("hidden_size")
-    experts = Experts(
-        expert=FeedForward(
-            hidden_size=hidden_size, intermediate_size=reader.whole("intermediate_size")
-        ),
-        num_experts=reader.whole("num_local_experts"),
-        top_k=reader.whole("num_experts_per_tok"),
-        router_biases=int(is_minimax),  # e_score_correction_bias
-    )
+    # MiniMax-M2's is e_score_correction_bias
+    experts = routed_experts(reader, KEYS, router_biases=int(is_minimax))
     return decoder_spec(
         reader,
         (

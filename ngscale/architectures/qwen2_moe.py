@@ -5,8 +5,8 @@ Shapes of transformers' ``qwen2_moe``.
 
 from dataclasses import replace
 
-from ngscale.architectures.hf_keys import decoder_spec, grouped_attention, windows
-from ngscale.architectures.qwen3_moe import expert_keys, routed_experts, sparse_layers
+from ngscale.architectures.hf_keys import decoder_spec, grouped_attention, routed_experts, windows
+from ngscale.architectures.qwen3_moe import expert_keys, sparse_layers
 from ngscale.config_reader import ConfigReader
 from ngscale.model_spec import Experts, FeedForward, Layer, ModelSpec
 
@@ -43,4 +43,4 @@ def shared_experts(reader: ConfigReader) -> Experts:
         hidden_size=reader.whole("hidden_size"),
         intermediate_size=reader.whole("shared_expert_intermediate_size"),
     )
-    return replace(routed_experts(reader), shared=(shared,), shared_gate=True)
+    return replace(routed_experts(reader, expert_keys(reader)), shared=(shared,), shared_gate=True)

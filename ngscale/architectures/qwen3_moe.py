@@ -3,9 +3,9 @@
 Shapes of transformers' ``qwen3_moe``.
 """
 
-from ngscale.architectures.hf_keys import decoder_spec, grouped_attention, windows
+from ngscale.architectures.hf_keys import decoder_spec, grouped_attention, routed_experts, windows
 from ngscale.config_reader import ConfigReader
-from ngscale.model_spec import ExpertKeys, Experts, FeedForward, Layer, ModelSpec
+from ngscale.model_spec import ExpertKeys, FeedForward, Layer, ModelSpec
 
 MODEL_TYPES = ("qwen3_moe",)
 _NUM_EXPERTS = ("num_experts", "num_local_experts")
@@ -17,7 +17,8 @@ def read(reader: ConfigReader) -> ModelSpec:
     hidden_size = reader.whole("hidden_size")
     bias = reader.flag("attention_bias")
     ffn = FeedForward(hidden_size=hidden_size, intermediate_size=reader.whole("intermediate_size"))
-    experts = routed_experts(reader)
+    keys = expert_keys(reader)
+    experts = routed_experts(reader, keys)
     slides = reader.flag("use_sliding_window")
     is_sparse = sparse_layers(reader)
     return decoder_spec(
@@ -35,7 +36,7 @@ def read(reader: ConfigReader) -> ModelSpec:
             )
             for window, sparse in zip(windows(reader, lambda _: slides), is_sparse, strict=True)
         ),
-        expert_keys=expert_keys(reader),
+        expert_keys=keys,
     )
 
 
@@ -45,18 +46,6 @@ def expert_keys(reader: ConfigReader) -> ExpertKeys:
         num_experts=reader.one_of(_NUM_EXPERTS) or _NUM_EXPERTS[0],
         top_k="num_experts_per_tok",
         intermediate_size="moe_intermediate_size",
-    )
-
-
-def routed_experts(reader: ConfigReader) -> Experts:
-    """Without shared experts or biases."""
-    return Experts(
-        expert=FeedForward(
-            hidden_size=reader.whole("hidden_size"),
-            intermediate_size=reader.whole("moe_intermediate_size"),
-        ),
-        num_experts=reader.whole(expert_keys(reader).num_experts),
-        top_k=reader.whole("num_experts_per_tok"),
     )
 
 

@@ -10,6 +10,7 @@ from ngscale.params import (
     bytes_per_parameter,
     expert_only_equivalent,
     moe_of,
+    ngram_padding,
     parameter_equivalent_experts,
     parameter_equivalent_moe,
     parameter_groups,
@@ -62,6 +63,7 @@ def _parameters(design: Design) -> dict[str, Any]:
             for convention, count in active_parameters(design).items()
         },
         "ngram_tables": groups["ngram_tables"],
+        "ngram_padding": ngram_padding(design),
         "ngram_share": groups["ngram_tables"] / total,
         "ngram_share_with_word_table": (groups["ngram_tables"] + groups["word_embedding"]) / total,
     }

@@ -67,7 +67,7 @@ class IdealHash:
         self.distinct = table.distinct
         self.occurrences = table.occurrences
         counts, num_grams = np.unique(table.counts, return_counts=True)
-        self._spectrum = _Spectrum(counts, num_grams)
+        self._spectrum = Spectrum(counts, num_grams)
         chosen = sorted(set(sizes), reverse=True)
         if len(chosen) > _MAX_ROW_SIZES:
             chosen = [chosen[0], chosen[len(chosen) // 2], chosen[-1]]
@@ -124,7 +124,7 @@ def _times(n: Numbers, log_missed: Float64[np.ndarray, "..."]) -> Float64[np.nda
         return np.where(np.asarray(n) > 0, n * log_missed, 0.0)
 
 
-class _Spectrum:
+class Spectrum:
     """How many n-grams occur how often: all that expected purity and entropy depend on.
 
     With S the other traffic in g's row, an ideal hash gives
@@ -138,7 +138,9 @@ class _Spectrum:
     computed with t = exp(u) by the trapezoidal rule, which converges geometrically here.
     """
 
-    def __init__(self, counts: Int64[np.ndarray, " C"], num_grams: Int64[np.ndarray, " C"]) -> None:
+    def __init__(self, counts: Numbers, num_grams: Numbers) -> None:
+        """``num_grams[i]`` n-grams that occur ``counts[i]`` times; fractions are as good."""
+        counts, num_grams = np.asarray(counts), np.asarray(num_grams)
         low = np.log(1e-13 / float(counts.max()))
         u, self.step = np.linspace(low, np.log(60.0), _QUADRATURE_POINTS, retstep=True)
         self.t: Float64[np.ndarray, " points"] = np.exp(u)

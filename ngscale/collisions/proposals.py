@@ -10,6 +10,7 @@ import numpy as np
 from ngscale.errors import NoResultError, UsageError
 from ngscale.lattice_score import lattice_scores
 from ngscale.row_counts import consecutive_primes, longcat_rows
+from ngscale.spec import MAX_TABLE_ROWS
 from ngscale.table_sizes import allowed_gcd, is_sound, sound_ratio
 
 Family = Literal["longcat", "primes", "explicit"]
@@ -41,9 +42,16 @@ class Budget:
     def __post_init__(self) -> None:
         """Refuse what no sizes can meet."""
         if self.total_rows < len(self.orders) * (self.multiple + 2 * _REACH):
+            padded = f" padded to multiples of {self.multiple:,}" if self.multiple > 1 else ""
             raise NoResultError(
-                f"{self.total_rows:,} rows are too few for {len(self.orders)} tables padded to "
-                f"multiples of {self.multiple}; raise the budget or use fewer tables"
+                f"{self.total_rows:,} rows are too few for {len(self.orders)} tables{padded}; "
+                "raise the budget or use fewer tables"
+            )
+        if self.mean_rows > MAX_TABLE_ROWS:
+            raise NoResultError(
+                f"{self.total_rows:,} rows in {len(self.orders)} tables are "
+                f"{self.mean_rows:,.0f} a table, engines take {MAX_TABLE_ROWS:,} at most; lower "
+                "the budget or use more tables (--subtables)"
             )
 
     @property
@@ -56,8 +64,8 @@ class Budget:
         return sum(math.ceil(rows / self.multiple) * self.multiple for rows in table_rows)
 
     def allows(self, table_rows: Sequence[int]) -> bool:
-        """Whether the tables fit."""
-        return self.stored(table_rows) <= self.total_rows
+        """Whether the tables fit, and engines can number each one's rows."""
+        return self.stored(table_rows) <= self.total_rows and max(table_rows) <= MAX_TABLE_ROWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +222,7 @@ def _best_near(target: int, order: int, others: Sequence[int], budget: Budget) -
     reach = _REACH if order == 2 else _LONGER_REACH
     sizes = [
         rows
-        for rows in range(target - reach, target + reach + 1)
+        for rows in range(target - reach, min(target + reach, MAX_TABLE_ROWS) + 1)
         if allowed_gcd(1, math.gcd(rows, budget.base))
         and all(math.gcd(rows, other) == 1 for other in others)
     ]

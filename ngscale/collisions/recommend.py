@@ -289,8 +289,12 @@ def build_report(record: RunRecord) -> Report:
                 figures=tuple(figures),
                 tables=tuple(tables),
             ),
-            Section(heading="How to read this", paragraphs=(_HOW_TO_READ, _CANNOT_SAY)),
+            Section(heading="How to read this", paragraphs=(_HOW_TO_READ, _PATCHES, _CANNOT_SAY)),
         ),
+        configs={
+            f"{proposal['name'].replace(' ', '-')}.patch": proposal["patch"]
+            for proposal in results["proposals"]
+        },
     )
 
 
@@ -301,6 +305,10 @@ _HOW_TO_READ = (
     "apart from each other, so that the tables of an order do not fail on the same n-grams. "
     "Proposals are ranked by token positions that share in all tables, lowest order first; without "
     "a corpus by the lattice score, which cannot see that tables of near sizes fail together."
+)
+_PATCHES = (
+    "`configs/` has a patch (JSON Merge Patch, RFC 7396) of each for the model's config.json: "
+    "`jq -s '.[0] * .[1]' config.json configs/best-ratio.patch.json`."
 )
 _CANNOT_SAY = (
     "What this cannot say: how much loss a shared row costs, and how another text would rank "

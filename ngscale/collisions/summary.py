@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ngscale.collisions import at_tokens
 from ngscale.collisions.figure_3b import in_words
 from ngscale.collisions.outcome import extent
 from ngscale.collisions.peaks import SHOULDER_ROWS
@@ -69,10 +70,12 @@ _JOINT_COLUMNS = (
 def build_report(record: RunRecord) -> Report:
     """Sizes, peaks, the curve over sizes and a zoom on the largest peak; all data as CSV."""
     rows = [_flat(result) for result in record.results["results"]]
+    block = record.results.get(at_tokens.KEY)
+    later = () if block is None else (at_tokens.section(block),)
     return Report(
         title="Hash collisions of n-gram tables",
         answer=record.answer,
-        sections=(_overview(record, rows), _how_to_read(record)),
+        sections=(_overview(record, rows), *later, _how_to_read(record)),
     )
 
 

@@ -17,6 +17,7 @@ from ngscale.commands.answer import (
     TokenizerOption,
     answer,
 )
+from ngscale.commands.cluster import Spread
 from ngscale.commands.recommend import Wanted
 from ngscale.commands.recommend import run as _recommend
 from ngscale.commands.source import read_source, run_directory
@@ -172,9 +173,54 @@ def collisions(
         str | None,
         typer.Option(metavar="SIZE", help="Count n-grams within SIZE (4G), spilling to the cache."),
     ] = None,
+    at_tokens: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T",
+            help="Predict every table at T tokens of the same kind (10B) too: bands up to 30 times "
+            "the corpus, bounds beyond.",
+        ),
+    ] = None,
     save_ngrams: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Save the counted n-grams as Parquet, an order a file."),
+    ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Count n-grams in tasks: local (processes of this machine), slurm or ray. The "
+            "same bytes as without; --max-memory is each task's; after a kill the same command "
+            "does the rest.",
+        ),
+    ] = None,
+    tasks: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Parts of the corpus for --executor. Default: 8."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Tasks at a time. Default: as many as fit."),
+    ] = None,
+    cpus_per_task: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Processors of a task. Default: 1.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where tasks meet, on a disk that all machines see. Default: in the cache.",
+        ),
+    ] = None,
+    partition: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Slurm's partition.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="HH:MM:SS", help="Slurm's time limit of a task.")
+    ] = None,
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="One more option of sbatch (account=me)."),
     ] = None,
     text_field: TextFieldOption = "text",
     split: SplitOption = "train",
@@ -209,7 +255,24 @@ def collisions(
         raise UsageError(
             "--exhaustive and --adaptive sweep sizes, which --hit-rate and --recommend do not"
         )
+    if at_tokens is not None and (rule != "pooled" or hit_rate is not None or recommend):
+        raise UsageError("--at-tokens goes with --rule pooled, not with --hit-rate or --recommend")
+    later = None if at_tokens is None else parse_count(at_tokens)
     memory = None if max_memory is None else parse_bytes(max_memory)
+    spread = Spread(
+        executor=executor,
+        tasks=tasks,
+        workers=workers,
+        cpus_per_task=cpus_per_task,
+        run_dir=run_dir,
+        partition=partition,
+        time=time,
+        sbatch=sbatch or (),
+    )
+    counted = target is not None and target.endswith(".parquet")
+    if executor is not None and (rule != "pooled" or hit_rate is not None or recommend or counted):
+        raise UsageError("--executor counts the n-grams of a --corpus for a pooled sweep")
+    launch = spread.launch(memory)
     if recommend:
         _recommend(
             Wanted(
@@ -240,6 +303,7 @@ def collisions(
         return
 
     from ngscale.artefacts import cache_dir
+    from ngscale.collisions import at_tokens as predictions
     from ngscale.collisions import run as runs
     from ngscale.collisions.hit_rate import build_report as build_hit_rate_report
     from ngscale.collisions.planning import Request, Sequences, base_of, make_plan
@@ -266,7 +330,10 @@ def collisions(
     numbers = None if multipliers is None else _whole_numbers("--multipliers", multipliers)
     read_ratio = None if hit_rate is None else _positive("--hit-rate", hit_rate)
     grams = None
-    if target is not None and target.endswith(".parquet"):
+    if counted:
+        assert target is not None
+        if later is not None:
+            raise UsageError(f"{target}: --at-tokens draws documents again; give the --corpus")
         if corpus is not None or tokenizer is not None or rule != "pooled":
             raise UsageError(f"{target}: is a counted corpus; it takes no text, tokenizer or rule")
         grams, v0, inputs = _read_grams(target)
@@ -299,6 +366,8 @@ def collisions(
         return
     plan = make_plan(request, hashing, vocab_size=v0)
     keep = Keep(directory=cache_dir() / "sweeps", tell=say)
+    if later is not None:
+        predictions.check(stream, later)
     if grams is not None:
         record = runs.run_tables({grams.order: grams}, v0, plan, inputs, progress, keep)
     else:
@@ -307,11 +376,25 @@ def collisions(
             max_memory_bytes=memory,
             directory=None if memory is None else run_directory(inputs, policy),
         )
-        if save_ngrams is None:
+        if launch is not None:
+            counting = spread.counting(launch, counting, sorted(plan.sizes), inputs)
+        if save_ngrams is None and later is None:
             record = runs.run(stream, plan, counting, inputs, progress, keep)
         else:
-            tables = _save_grams(stream, sorted(plan.sizes), counting, save_ngrams)
+            tables = runs.count_tables(stream, sorted(plan.sizes), counting)
+            if save_ngrams is not None:
+                _save_grams(stream, tables, counting, save_ngrams)
             record = runs.run_tables(tables, v0, plan, inputs, progress, keep)
+            if later is not None:
+                record = predictions.extend(
+                    record,
+                    tables,
+                    stream,
+                    plan,
+                    later,
+                    progress,
+                    cross_documents=counting.cross_documents,
+                )
     answer(record, build_report(record), as_json=as_json, out=out)
 
 
@@ -330,20 +413,17 @@ def _read_grams(target: str) -> "tuple[NgramTable, int, dict[str, Any]]":
 
 
 def _save_grams(
-    stream: "TokenStream", orders: list[int], counting: "Counting", directory: Path
-) -> "dict[int, NgramTable]":
-    """Write every order's table as ``DIR/<order>-grams.parquet``, and hand them on."""
-    from ngscale.collisions.run import count_tables
+    stream: "TokenStream", tables: "dict[int, NgramTable]", counting: "Counting", directory: Path
+) -> None:
+    """Write every order's table as ``DIR/<order>-grams.parquet``."""
     from ngscale.console import say
     from ngscale.ngram_files import NgramSource, write_parquet
 
     source = NgramSource.of(stream, cross_documents=counting.cross_documents)
-    tables = count_tables(stream, orders, counting)
     for order, table in tables.items():
         path = directory / f"{order}-grams.parquet"
         write_parquet(table, path, source)
         say(f"n-grams: {path}")
-    return tables
 
 
 def _spec(target: str, vocab_size: int) -> "NgramSpec":

@@ -4,6 +4,7 @@ import pytest
 
 from ngscale import presets
 from ngscale.design import read_design
+from ngscale.model_spec import CompressedAttention
 from ngscale.params import active_parameters, parameter_groups, total_parameters
 
 _ALL, _HEAD, _BLOCKS = "with_embedding_and_head", "with_head", "without_embedding_or_head"
@@ -86,3 +87,38 @@ def test_deepseek_v3s_mtp_layer_is_published_without_its_projection() -> None:
     mtp = parameter_groups(read_design(presets.resolve("deepseek-v3")))["mtp"]
     assert billions(mtp - 2 * 7168**2, 1) == "11.5"
     assert mtp == 11_610_068_224
+
+
+def test_deepseek_v41_is_its_published_backbone_and_engram() -> None:
+    """EVIDENCE 2.3 (a secondary account): 552B backbone, 16B of it active in decoding, and 196B of
+    Engram in two layers, 26% of all. The shapes are those of mlx-vlm 0.7.10's modules.
+    """
+    design = read_design(presets.resolve("deepseek-v4.1-flash"))
+    groups = parameter_groups(design)
+    assert groups["ngram_tables"] == 196_613_849_600
+    backbone = total_parameters(design) - groups["ngram_tables"]
+    assert billions(backbone, 0) == "552"
+    assert billions(active_parameters(design)[_HEAD].maximum, 0) == "16"
+    assert round(groups["ngram_tables"] / total_parameters(design), 2) == 0.26
+    # one fused projection to 4 keys and a value, and the weights of both norms, in each layer
+    assert groups["ngram_projections"] == 2 * (24 * 256 * 5120 * 5 + 2 * 4 * 5120)
+
+
+def test_deepseek_v41s_layers_share_what_four_of_them_compress() -> None:
+    model = read_design(presets.resolve("deepseek-v4.1-flash")).model
+    cached = [block.cached_values for count, block in model.attentions for _ in range(count)]
+    # 512 columns for every 2 tokens and an index key of 128 for every 2; layer 20 does not compress
+    assert {index: values for index, values in enumerate(cached) if values} == {
+        2: 256 + 64,
+        8: 256 + 64,
+        14: 256 + 64,
+        20: 512 + 128,
+    }
+    indexers = [
+        index
+        for index, block in enumerate(
+            block for count, block in model.attentions for _ in range(count)
+        )
+        if isinstance(block, CompressedAttention) and block.indexer is not None
+    ]
+    assert indexers == [2, 8, 14, 20, 24, 28, 32, 36]

@@ -56,7 +56,11 @@ def test_a_key_that_is_not_understood_is_named(name: str, key: str, tmp_path: Pa
     path = write(tmp_path, config_of(name) | {key: 3})
     with pytest.raises(InputError, match=rf"config\.json: {key}: is not known to "):
         read_design(path)
-    read_design(write(tmp_path, config_of(name) | {key: None}))
+    says_nothing: tuple[Any, ...] = (None, False, [], {})
+    for nothing in says_nothing:
+        read_design(write(tmp_path, config_of(name) | {key: nothing}))
+    with pytest.raises(InputError, match=key):
+        read_design(write(tmp_path, config_of(name) | {key: 0}))
 
 
 def test_a_nested_key_that_is_not_understood_is_named(tmp_path: Path) -> None:
@@ -183,7 +187,7 @@ _VARIED = {
     "num_local_experts": st.integers(12, 1024),
     "n_routed_experts": st.integers(12, 1024),
     "zero_expert_num": st.integers(0, 32),
-    "num_hidden_layers": st.integers(3, 100),
+    "num_hidden_layers": st.integers(3, 40),
     "num_layers": st.integers(1, 100),
     "head_dim": _SIZE,
     "q_lora_rank": _SIZE,
@@ -201,7 +205,7 @@ def test_breakdowns_sum_to_their_totals(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(presets.names()))
     config = config_of(name)
     for key in config:
-        if key in _VARIED and not (name == "deepseek-v4-flash" and key == "attention_bias"):
+        if key in _VARIED:
             config[key] = data.draw(_VARIED[key], label=key)
     design = Design(model=read_model(ConfigReader(config, name)))
     groups = parameter_groups(design)
@@ -222,3 +226,39 @@ def test_breakdowns_sum_to_their_totals(data: st.DataObject) -> None:
             routed = sum(copies * real * moe.expert.parameters for copies, moe in slots)
             assert count == fixed + routed
         assert active.maximum <= total + groups["mtp"]
+
+
+@pytest.mark.parametrize("name", MOE)
+def test_more_experts_a_token_than_there_are_is_refused(name: str) -> None:
+    config = config_of(name)
+    keys = read_model(ConfigReader(config, name)).expert_keys
+    assert keys is not None
+    with pytest.raises(InputError, match=rf"{keys.top_k}:? 999 exceeds (its )?{keys.num_experts}"):
+        read_model(ConfigReader(config | {keys.top_k: 999}, name))
+
+
+@pytest.mark.parametrize("switch", ["add_cross_attention", "is_encoder_decoder"])
+def test_only_decoders_are_understood(switch: str) -> None:
+    config = config_of("llama-3.1-8b")
+    read_model(ConfigReader(config | {switch: False}, "config.json"))
+    with pytest.raises(InputError, match=f"{switch}: true is not understood"):
+        read_model(ConfigReader(config | {switch: True}, "config.json"))
+
+
+def test_a_tied_head_is_the_word_embedding() -> None:
+    """Once in the total; a convention that counts a head counts it by that name."""
+    design = Design(model=read_model(ConfigReader(GEMMA, "config.json")))
+    groups, active = parameter_groups(design), active_parameters(design)
+    assert groups["lm_head"] == 0
+    assert total_parameters(design) == active["with_embedding_and_head"].maximum
+    assert active["with_head"] == active["with_embedding_and_head"]
+    headless = active["without_embedding_or_head"].maximum
+    assert active["with_head"].maximum - headless == groups["word_embedding"] == 100 * 12
+    assert "word_embedding" in active["with_head"].groups
+
+
+def test_a_word_for_another_block_is_refused() -> None:
+    config = config_of("llama-3.1-8b") | {"model_type": "starcoder2", "norm_type": "layer_norm"}
+    read_model(ConfigReader(config, "config.json"))
+    with pytest.raises(InputError, match="norm_type: must be one of layer_norm"):
+        read_model(ConfigReader(config | {"norm_type": "rms_norm"}, "config.json"))

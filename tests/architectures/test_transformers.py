@@ -1,6 +1,7 @@
 """Every architecture against transformers' own modules, on the meta device, group by group."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from ngscale.architectures import READERS
 from ngscale.design import read_design
 from ngscale.params import GROUPS, parameter_groups
+from ngscale.presets import resolve
 from ngscale.tensor_groups import group_of, is_constant
 
 torch = pytest.importorskip("torch", reason="needs the extra [torch]")
@@ -215,6 +217,7 @@ OWN_OR_REMOTE = {
     "ngscale_moe": "ngscale's own; held to its torch module in tests/model",
     "longcat_flash_ngram": "remote code; transformers has no n-gram tables",
     "longcat_next": "remote code",
+    "deepseek_v41": "transformers has none; its published totals are in test_published.py",
     "kimi_k2": "remote code; deepseek_v3 by another name",
 }
 
@@ -257,6 +260,35 @@ def test_groups_are_those_of_the_modules(
     assert parameter_groups(design) == counts_of(config)
 
 
+def resized(changes: dict[str, Any], seed: str) -> dict[str, Any]:
+    """The same switches with other sizes, all legal: heads divide what they must."""
+    rng = random.Random(seed)
+    sizes: dict[str, int] = {
+        "vocab_size": rng.randrange(20, 300),
+        "hidden_size": 24 * rng.randrange(1, 6),
+        "n_embd": 24 * rng.randrange(1, 6),
+        "num_key_value_heads": rng.choice((1, 2, 3)),
+    }
+    for key in ("intermediate_size", "moe_intermediate_size", "ffn_hidden_size"):
+        sizes[key] = rng.randrange(1, 90)
+    for key in ("num_experts", "num_local_experts", "n_routed_experts"):
+        sizes[key] = 2 * rng.randrange(3, 20)
+    for key in ("q_lora_rank", "kv_lora_rank", "v_head_dim", "shared_expert_intermediate_size"):
+        sizes[key] = rng.randrange(3, 40)
+    taken = {key for key, value in changes.items() if type(value) is int}
+    if changes.get("num_key_value_heads") == changes.get("num_attention_heads"):
+        taken.discard("num_key_value_heads")  # MLA
+    return changes | {key: size for key, size in sizes.items() if key in taken}
+
+
+@pytest.mark.parametrize("model_type", CASES)
+def test_groups_hold_at_other_sizes(model_type: str, tmp_path: Path) -> None:
+    for index, changes in enumerate(CASES[model_type]):
+        config = config_of(model_type, resized(changes, f"{model_type}-{index}"))
+        design = read_design(written(config, tmp_path))
+        assert parameter_groups(design) == counts_of(config)
+
+
 def test_every_model_type_is_held_to_a_module_or_says_why_not() -> None:
     assert set(CASES) | set(OWN_OR_REMOTE) == set(READERS)
     assert not set(CASES) & set(OWN_OR_REMOTE)
@@ -271,6 +303,23 @@ def test_transformers_gives_longcats_zero_experts_weights(tmp_path: Path) -> Non
     ours = parameter_groups(read_design(written(config, tmp_path)))
     overcount = 3 * 5 * 2 * 11 * 48
     assert counts_of(config) == ours | {"experts": ours["experts"] + overcount}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "preset"),
+    [
+        ("mixtral", "mixtral-8x7b"),
+        ("deepseek_v3", "deepseek-v3"),
+        ("deepseek_v4", "deepseek-v4-flash"),
+        ("longcat_flash", "longcat-flash-chat"),
+    ],
+)
+def test_presets_are_the_defaults_of_their_classes(
+    model_type: str, preset: str, tmp_path: Path
+) -> None:
+    """transformers' defaults are the sizes of these released models."""
+    default = read_design(written(config_of(model_type, {}), tmp_path))
+    assert parameter_groups(default) == parameter_groups(read_design(resolve(preset)))
 
 
 def test_text_models_are_found_in_multimodal_configs(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def test_parameters_of_lite_are_the_published_integers() -> None:
     assert "mtp" not in parameters["groups"]
     assert parameters["mtp"] == 108_217_344
     assert parameters["ngram_tables"] == 31_406_985_216
+    assert parameters["ngram_padding"] == 0
     assert parameters["ngram_share"] == 0.458078413677  # 31,406,985,216 / 68,562,465,024, 12 digits
     assert round(parameters["ngram_share_with_word_table"], 3) == 0.464
     assert parameters["active"]["without_projections"] == {

@@ -74,6 +74,11 @@ def test_a_budget_without_room_is_refused() -> None:
         budget(multiple=2**20)
 
 
+def test_more_rows_than_engines_number_are_refused_at_once() -> None:
+    with pytest.raises(NoResultError, match="engines take 2,147,483,647 at most"):
+        budget(total_rows=4 * 2**31)
+
+
 def test_families_are_parsed() -> None:
     assert parse_families(None) == FAMILIES
     assert parse_families("explicit,longcat") == ("longcat", "explicit")

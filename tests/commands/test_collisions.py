@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ngscale.cli import app
+from ngscale.corpus import default_sources
 
 TEXT = " ".join(f"the {a} of the {b} and the {a}" for a in "xyzuvw" for b in "abcdefgh") * 5
 SMALL = ["--tokenizer", "bpe-4096", "--ratio", "2:4", "--orders", "2:3"]
@@ -405,3 +406,77 @@ def test_a_target_that_hashes_other_ids_is_refused(text: str, target: str, named
     assert result.exit_code == 2
     assert named in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def write_documents(path: Path) -> str:
+    """Paragraphs of the embedded novels, one a document, as a .jsonl."""
+    novels = [Path(source).read_text() for source in default_sources()]
+    with path.open("w") as file:
+        for paragraph in "\n\n".join(novels).split("\n\n"):
+            if len(paragraph) > 400:
+                file.write(json.dumps({"text": paragraph}) + "\n")
+    return str(path)
+
+
+def test_at_tokens_predicts_every_table_and_keeps_what_was_measured(tmp_path: Path) -> None:
+    corpus = write_documents(tmp_path / "docs.jsonl")
+    argv = ["--corpus", corpus, "--tokenizer", "bpe-4096", "--orders", "2:3", "--json"]
+    argv += ["--sizes", "1000001,2000003"]
+    plain = json.loads(invoke(*argv).stdout)
+    assert "at_tokens" not in plain
+    num_tokens = plain["inputs"]["corpus"]["num_tokens"]
+    out = tmp_path / "out"
+    document = json.loads(
+        invoke(*argv, "--at-tokens", str(10 * num_tokens), "--out", str(out)).stdout
+    )
+    assert document["results"] == plain["results"]
+    block = document["at_tokens"]
+    assert (block["kind"], block["factor"]) == ("bands", 10.0)
+    assert [(one["order"], one["table_rows"]) for one in block["tables"]] == [
+        (order, rows) for order in (2, 3) for rows in (1_000_001, 2_000_003)
+    ]
+    for one, now in zip(block["tables"], plain["results"], strict=True):
+        for key in ("distinct", "load", "occupied", "sharing", "purity"):
+            assert one[key]["low"] < one[key]["value"] < one[key]["high"]
+        assert one["distinct"]["value"] > now["distinct"]
+        assert one["purity"]["value"] < now["expected"]["purity"]
+        assert one["excess_at_sample"] == now["excess"]
+    assert "10 times the corpus" in document["answer"]
+    assert "## At " in (out / "README.md").read_text()
+    assert len((out / "data" / "at_tokens.csv").read_text().splitlines()) == 5
+    same = json.loads(invoke(*argv, "--at-tokens", str(num_tokens)).stdout)["at_tokens"]
+    for one, now in zip(same["tables"], plain["results"], strict=True):
+        assert one["distinct"]["value"] == now["distinct"]
+        assert one["purity"]["value"] == pytest.approx(now["expected"]["purity"], rel=1e-10)
+
+
+def test_at_tokens_beyond_its_factor_gives_bounds_and_no_prediction(tmp_path: Path) -> None:
+    corpus = write_documents(tmp_path / "docs.jsonl")
+    argv = ["--corpus", corpus, "--tokenizer", "bpe-4096", "--orders", "2", "--sizes", "20001"]
+    document = json.loads(invoke(*argv, "--at-tokens", "10B", "--json").stdout)
+    block = document["at_tokens"]
+    assert (block["num_tokens"], block["kind"]) == (10**10, "bounds")
+    (table,) = block["tables"]
+    assert table["purity"] is None
+    assert table["load"]["value"] is None
+    assert "nothing is predicted" in document["answer"]
+    assert "bounds" in invoke(*argv, "--at-tokens", "10B").stdout
+
+
+def test_at_tokens_is_refused_where_documents_cannot_be_drawn_again(
+    text: str, tmp_path: Path
+) -> None:
+    argv = ["--tokenizer", "bpe-4096", "--orders", "2", "--sizes", "20001"]
+    few = invoke("--corpus", text, *argv, "--at-tokens", "1M")
+    assert few.exit_code == 9
+    assert "128 documents or more" in few.stderr
+    corpus = ["--corpus", write_documents(tmp_path / "docs.jsonl")]
+    less = invoke(*corpus, *argv, "--at-tokens", "100")
+    assert less.exit_code == 2
+    assert "already" in less.stderr
+    for bad in (["many"], ["-5"], ["0"], ["1M", "--rule", "per-sequence"], ["1M", "--recommend"]):
+        assert invoke(*corpus, *argv, "--at-tokens", *bad).exit_code == 2
+    assert invoke(*corpus, *argv, "--save-ngrams", str(tmp_path)).exit_code == 0
+    saved = invoke(str(tmp_path / "2-grams.parquet"), "--at-tokens", "1M")
+    assert saved.exit_code == 2
+    assert "give the --corpus" in saved.stderr

@@ -76,7 +76,7 @@ BAD: list[tuple[Config | str, str]] = [
     (raw(LITE, "vocab_size", "9" * 5000), "is not JSON"),
     # a family that is not known, or two of them
     ({}, "model_type: null"),
-    (LITE | {"model_type": "llama"}, 'model_type: "llama"'),
+    ({"model_type": "llama", "hidden_size": 8, "vocab_size": 9}, 'model_type: "llama"'),
     (LITE | {"model_type": 7}, "model_type: must be a string, got 7"),
     (LITE | {"model_type": None, "architectures": "LongcatCausalLM"}, "architectures: must be a"),
     (LITE | {"oe_grams": [2], "oe_vocab_sizes": [97]}, "oe_grams: belong to different hashes"),

@@ -57,6 +57,24 @@ def test_a_corpus_ranks_the_proposals_and_the_sizes_in_use(config: str, tmp_path
     assert saving["smaller_purity"] >= saving["purity"]
     assert saving["bytes_saved"] == saving["rows_saved"] * (64 // 4) * 2
     assert (out / "README.md").read_text().startswith("Best on ")
+    names = {path.name for path in (out / "configs").iterdir()}
+    assert names == {f"{p['name'].replace(' ', '-')}.patch.json" for p in document["proposals"]}
+
+
+def test_a_patched_config_passes_the_audit(config: str, tmp_path: Path) -> None:
+    """Applied as the report says, key by key."""
+    out = tmp_path / "report"
+    document = json.loads(invoke(config, "--out", str(out), "--json").stdout)
+    for proposal in document["proposals"]:
+        name = proposal["name"].replace(" ", "-")
+        patch = json.loads((out / "configs" / f"{name}.patch.json").read_text())
+        assert patch == proposal["patch"]
+        patched = tmp_path / name / "config.json"
+        patched.parent.mkdir()
+        patched.write_text(json.dumps(json.loads(Path(config).read_text()) | patch))
+        found = CliRunner().invoke(app, ["audit", str(patched), "--fail-on", "error", "--json"])
+        assert found.exit_code == 0, found.stdout
+        assert json.loads(found.stdout)["tables"][0]["rows"] == proposal["table_rows"][0]
 
 
 def test_without_a_corpus_the_score_alone_decides_and_says_so(config: str) -> None:
