@@ -161,27 +161,44 @@ def read_config(path: Path) -> ConfigReader:
         InputError: the file is missing, not JSON, or not an object.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text, so not a config.json") from error
+    return parse_config(data, str(path))
+
+
+def parse_config(data: bytes, source: str, kind: str = "config.json") -> ConfigReader:
+    """The same of bytes that are read already; ``kind`` is what they should have been.
+
+    Raises:
+        InputError: they are not UTF-8, not JSON, or not an object.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in values:
-                raise InputError(f"{path}: {key}: appears twice")
-            values[key] = value
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            seen: set[str] = set()
+            for key, _ in pairs:
+                if key in seen:
+                    raise InputError(f"{source}: {shown(key)}: appears twice")
+                seen.add(key)
         return values
 
     def refuse(constant: str) -> float:
-        raise InputError(f"{path}: {constant} is not a JSON number")
+        raise InputError(f"{source}: {constant} is not a JSON number")
 
     try:
-        values = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        values = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source}: is not UTF-8 text, so not a {kind}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not JSON: {error}") from error
+        raise InputError(f"{source}: is not JSON: {error}") from error
     if not isinstance(values, dict):
-        raise InputError(f"{path}: holds no JSON object, so it is not a config.json")
-    return ConfigReader(values, str(path))
+        raise InputError(f"{source}: holds no JSON object, so it is not a {kind}")
+    return ConfigReader(values, source)
+
+
+def shown(name: str) -> str:
+    """A name from a file as one line can show it: printable, and cut after 100 characters."""
+    text = name if name.isprintable() else ascii(name)[1:-1]
+    return text if len(text) <= 100 else f"{text[:100]}..."

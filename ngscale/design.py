@@ -17,10 +17,10 @@ from ngscale.model_spec import ModelSpec, NgramGate
 from ngscale.ngram_config import (
     DECODER_MODEL_TYPE,
     EXTENSION_KEY,
-    NGRAM_KEYS,
     check_num_tables,
     spec_json,
     specs_if_any,
+    without_tables,
 )
 from ngscale.ngram_params import table_width
 from ngscale.policy import mode_policy
@@ -87,7 +87,15 @@ def read_design(path: Path) -> Design:
         InputError: names the file, the key, its value and what is expected; a key is refused too
             where the architecture does not know it, for it may change the tensors.
     """
-    reader = read_config(path)
+    return _design(read_config(path))
+
+
+def design_of(config: Mapping[str, Any], source: str = "config.json") -> Design:
+    """The same of a config that is at hand; ``source`` is what messages call it."""
+    return _design(ConfigReader(config, source))
+
+
+def _design(reader: ConfigReader) -> Design:
     outer = _Recorder(reader.values)
     inner = outer.get("text_config")
     if isinstance(inner, dict):
@@ -100,7 +108,7 @@ def read_design(path: Path) -> Design:
         gates = read_gates(recorded, len(ngrams)) if is_gated else ()
         design = Design(model=model, ngrams=ngrams, gates=gates)
     except SpecError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{reader.source}: {error}") from error
     _refuse_unknown(recorded, outer)
     if isinstance(inner, _Recorder):
         _refuse_unknown(ConfigReader(inner, reader.source, "text_config."), inner)
@@ -135,7 +143,7 @@ def design_config(design: Design) -> dict[str, Any]:
     if design.model.model_type == DECODER_MODEL_TYPE:
         return decoder_config(design)
     own = dict(design.model.config)
-    bare = {key: value for key, value in own.items() if key not in NGRAM_KEYS}
+    bare = without_tables(own)
     for config in (own, bare):
         if specs_if_any(ConfigReader(config, design.model.model_type)) == design.ngrams:
             return config

@@ -1,4 +1,4 @@
-"""Data sets streamed through the ``datasets`` library, pinned to the revision that was found first.
+"""Data sets streamed through the ``datasets`` library, and the headers of models' weights.
 
 Resolving a name fixes its files: those of the hub by the commit they were listed at, local ones by
 path. The same files are fingerprinted and read, so a cached or resumed stream mixes no revisions.
@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ngscale.errors import InputError, NetworkError
+from ngscale.safetensors_header import TensorHeader, read_checkpoint
 
 PREFIX = "hf://"
 _PINNED = re.compile(r"hf://datasets/.+@[0-9a-f]{40}/.+")
@@ -73,6 +74,32 @@ def resolve(source: str) -> HubDataset:
     with _told_in_our_words(source):
         builder = datasets.load_dataset_builder(source.removeprefix(PREFIX))
     return HubDataset(source=source, builder=builder)
+
+
+def read_model(source: str) -> tuple[Path, dict[str, TensorHeader]]:
+    """config.json of the model that ``hf://owner/name`` is now, and the headers of its weights, of
+    one commit. Of the weights no more than the headers are fetched.
+
+    Raises:
+        InputError, UnsafeInputError: as ``read_checkpoint``; or there is no such model.
+        NetworkError: the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi, HfFileSystem, hf_hub_download
+
+    repository = source.removeprefix(PREFIX)
+    with _told_in_our_words(source):
+        commit = HfApi().model_info(repository).sha
+        files: Any = HfFileSystem()
+
+        def open_file(name: str) -> tuple[BinaryIO, int] | None:
+            address = f"{repository}@{commit}/{name}"
+            if not files.exists(address):
+                return None
+            # without a cache exactly the ranges are fetched that are read
+            return files.open(address, "rb", cache_type="none"), files.size(address)
+
+        config = hf_hub_download(repository, "config.json", revision=commit)
+        return Path(config), read_checkpoint(source, open_file)
 
 
 @contextmanager

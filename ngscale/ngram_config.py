@@ -19,6 +19,7 @@ from ngscale.spec import (
     MAX_ORDER,
     MAX_SUBTABLES,
     MAX_TABLE_ROWS,
+    Amplification,
     Hash,
     NgramSpec,
     PolynomialHash,
@@ -176,6 +177,33 @@ def read_longcat(reader: ConfigReader) -> NgramSpec | None:
         word_scale=extension.get("word_scale", "mean"),
         row_multiple=_block(reader, extension).whole("row_multiple", default=1),
     )
+
+
+def without_tables(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config without keys of n-gram tables, of any hash."""
+    return {key: value for key, value in config.items() if key not in NGRAM_KEYS}
+
+
+def with_longcat_tables(
+    config: Mapping[str, Any],
+    *,
+    ratio: float,
+    max_order: int,
+    num_subtables: int,
+    amplification: Amplification = "none",
+) -> dict[str, Any]:
+    """A config without tables and LongCat's: Flash-Lite's keys; the extension block where needed.
+
+    Without an ``eos_token_id`` that is one id, no n-gram ends at a document (policy ``no_eos``).
+    """
+    values = {"ratio": ratio, "max_order": max_order, "num_subtables": num_subtables}
+    keys = {_LONGCAT_KEYS[name][0]: value for name, value in values.items()}
+    extension: dict[str, Any] = {}
+    if not isinstance(config.get("eos_token_id"), int):
+        extension["policy"] = "no_eos"
+    if amplification != "none":
+        extension["amplification"] = amplification
+    return {**config, **keys, **({EXTENSION_KEY: extension} if extension else {})}
 
 
 def _check_rows(

@@ -156,6 +156,10 @@ ACTIVE_CONVENTIONS = {
 parameters of most other models, which count the whole word embedding."""
 
 
+ACTIVE_CONVENTION = "with_projections"
+"""By which designs are compared here."""
+
+
 def active_parameters(design: Design) -> dict[str, ActiveCount]:
     """Active parameters by each convention; rows read from n-gram tables are counted by none.
 

@@ -66,6 +66,8 @@ def write_report(
     from jinja2 import Environment
 
     images = {figure.name: _draw(figure) for figure in report.figures} if can_draw() else {}
+    names = [table.name for table in report.tables]
+    assert len(set(names)) == len(names), "two tables of one name"
     for table in report.tables:
         write_atomic(out / "data" / f"{table.name}.csv", csv_bytes(table))
     for name, columns in record.columns.items():

@@ -59,6 +59,25 @@ def design_faults(table_rows: Sequence[int], base: int, orders: Sequence[int]) -
     ``shared-factors``: two n-grams can share all rows of the order only because its sizes have
     common factors; sizes whose product is below V**n can't be helped and are not faulted.
     """
+    yield from _arithmetic_faults(table_rows, base, orders)
+    from ngscale.lattice_score import lattice_score
+
+    for table, (rows, order) in enumerate(zip(table_rows, orders, strict=True)):
+        score = lattice_score(rows, base, order)
+        if score > MAX_LATTICE_SCORE:
+            yield Fault(
+                code="lattice-score",
+                order=order,
+                table=table,
+                value=score,
+                limit=MAX_LATTICE_SCORE,
+            )
+
+
+def _arithmetic_faults(
+    table_rows: Sequence[int], base: int, orders: Sequence[int]
+) -> Iterator[Fault]:
+    """All checks but the score."""
     tables = list(zip(range(len(table_rows)), table_rows, orders, strict=True))
     for table, rows, order in tables:
         if not allowed_gcd(len(tables), g := gcd_with_base(rows, base)):
@@ -86,18 +105,6 @@ def design_faults(table_rows: Sequence[int], base: int, orders: Sequence[int]) -
                 value=length,
                 limit=MIN_RELATIVE_LENGTH,
             )
-    from ngscale.lattice_score import lattice_score
-
-    for table, rows, order in tables:
-        score = lattice_score(rows, base, order)
-        if score > MAX_LATTICE_SCORE:
-            yield Fault(
-                code="lattice-score",
-                order=order,
-                table=table,
-                value=score,
-                limit=MAX_LATTICE_SCORE,
-            )
 
 
 def is_sound(table_rows: Sequence[int], base: int, orders: Sequence[int]) -> bool:
@@ -120,6 +127,39 @@ def sound_ratio(ratio: float, base: int, orders: Sequence[int]) -> float | None:
                 return candidate
             seen.add(table_rows)
     return None
+
+
+def sound_ratios(ratios: Sequence[float], base: int, orders: Sequence[int]) -> list[float | None]:
+    """``sound_ratio`` of many, scored together; on the grid of thousandths alone."""
+    from ngscale.lattice_score import lattice_scores
+
+    found: list[float | None] = [None] * len(ratios)
+    searches = {i: _unfaulted(ratio, base, orders) for i, ratio in enumerate(ratios)}
+    while searches:
+        tried = {i: next(search, None) for i, search in searches.items()}
+        ready = {i: ratio for i, ratio in tried.items() if ratio is not None}
+        worst = dict.fromkeys(ready, 0.0)
+        for order in sorted(set(orders)):
+            own = [table for table, n in enumerate(orders) if n == order]
+            sizes = [
+                longcat_rows(ratio, base, len(orders))[t] for ratio in ready.values() for t in own
+            ]
+            scores = lattice_scores(sizes, base, order).reshape(-1, len(own)).max(axis=1)
+            for i, score in zip(ready, scores.tolist(), strict=True):
+                worst[i] = max(worst[i], score)
+        for i, ratio in ready.items():
+            if worst[i] <= MAX_LATTICE_SCORE:
+                found[i] = ratio
+        searches = {i: search for i, search in searches.items() if i in ready and found[i] is None}
+    return found
+
+
+def _unfaulted(ratio: float, base: int, orders: Sequence[int]) -> Iterator[float]:
+    """Ratios that pass all checks but the score, the nearest first."""
+    for candidate in _ratios(ratio, 10 ** RATIO_DECIMALS[0]):
+        table_rows = longcat_rows(candidate, base, len(orders))
+        if next(_arithmetic_faults(table_rows, base, orders), None) is None:
+            yield candidate
 
 
 def _ratios(ratio: float, grid: int) -> Iterator[float]:

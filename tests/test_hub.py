@@ -1,5 +1,6 @@
 """Data sets of the hub, offline: local directories and made-up addresses stand in for them."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 import pytest
 
 from ngscale import hub
-from ngscale.errors import InputError
+from ngscale.errors import InputError, NetworkError
 from ngscale.hub import HubDataset
 from ngscale.tokens import load_tokenizer, read_stream
+from tests.safetensors_files import write_tensors
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -114,3 +116,61 @@ def test_where_a_data_set_stands_among_files_matters(tmp_path: Path, cache: Path
     tokenizer = load_tokenizer("bpe-4096")
     streams = [read_stream(order, tokenizer, cache=cache) for order in orders]
     assert len({stream.sha256() for stream in streams}) == entries(cache) == 3
+
+
+def test_of_a_model_only_config_and_headers_are_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub stands in memory; what is read of its weights is counted."""
+    import huggingface_hub
+
+    local = write_tensors(tmp_path / "model.safetensors", {"lm_head.weight": ("F32", [999, 999])})
+    config = tmp_path / "config.json"
+    config.write_text("{}")
+    address = f"owner/name@{COMMIT}/model.safetensors"
+    stored = {address: local.read_bytes()}
+    fetched: list[int] = []
+
+    class File(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            data = super().read(size)
+            fetched.append(len(data))
+            return data
+
+    class Files:
+        def exists(self, address: str) -> bool:
+            return address in stored
+
+        def size(self, address: str) -> int:
+            return len(stored[address])
+
+        def open(self, address: str, mode: str, *, cache_type: str) -> File:
+            assert (mode, cache_type) == ("rb", "none")
+            return File(stored[address])
+
+    class Api:
+        def model_info(self, repository: str) -> Any:
+            assert repository == "owner/name"
+            return type("Info", (), {"sha": COMMIT})
+
+    def download(repository: str, name: str, *, revision: str) -> str:
+        assert (repository, name, revision) == ("owner/name", "config.json", COMMIT)
+        return str(config)
+
+    monkeypatch.setattr(huggingface_hub, "HfFileSystem", Files)
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    path, tensors = hub.read_model("hf://owner/name")
+    assert path == config
+    assert tensors["lm_head.weight"].shape == (999, 999)
+    begin = tensors["lm_head.weight"].begin
+    assert fetched == [8, begin - 8]
+    stored.clear()
+    with pytest.raises(InputError, match=r"no such file, nor model\.safetensors beside it"):
+        hub.read_model("hf://owner/name")
+
+
+def test_a_hub_that_cannot_be_reached_is_a_network_error() -> None:
+    """The tests run offline."""
+    with pytest.raises(NetworkError, match="hf://owner/name: cannot be reached"):
+        hub.read_model("hf://owner/name")

@@ -1,13 +1,24 @@
 """A design -> the record of its budget. Pure arithmetic; every count is an exact integer."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
+from ngscale.budget.allocation import allocation_json
+from ngscale.budget.checkpoint import compare, verdict
+from ngscale.budget.costs import Workload, costs
+from ngscale.budget.design_facts import facts_of
+from ngscale.budget.evidence import evidence_results
+from ngscale.budget.limits import Limits, ProxySize
+from ngscale.budget.proposal import propose
+from ngscale.budget.proxies import proxy_answer, proxy_results
+from ngscale.budget.training_records import TrainingRecords
 from ngscale.budget.warnings import warnings
 from ngscale.design import Design
+from ngscale.ngram_params import RowDtype, ngram_parameters, row_bytes
 from ngscale.params import (
     Dtype,
     active_parameters,
-    bytes_per_parameter,
     expert_only_equivalent,
     moe_of,
     ngram_padding,
@@ -17,32 +28,76 @@ from ngscale.params import (
     total_parameters,
 )
 from ngscale.records import RunRecord
+from ngscale.safetensors_header import TensorHeader
 from ngscale.spec import MAX_TABLE_ROWS
 from ngscale.units import format_count, format_share
 
 
-def build(design: Design, *, target: str, config_sha256: str, dtype: Dtype) -> RunRecord:
-    """The budget of ``design``, which a config.json of this hash describes.
+def build(
+    design: Design,
+    *,
+    target: str,
+    config_sha256: str,
+    dtype: Dtype,
+    workload: Workload | None = None,
+    tensors: Mapping[str, TensorHeader] | None = None,
+    limits: Limits | None = None,
+    trained: TrainingRecords | None = None,
+    small: ProxySize | None = None,
+    explain: bool = False,
+) -> RunRecord:
+    """The budget of ``design``, which a config.json of this hash describes; with ``tensors``, those
+    of a checkpoint, what that holds; with ``limits``, the frontier and candidates they allow; with
+    ``small``, a proxy.
 
     ``target`` is what the answer calls it; it must not be a path, for a record is a function of
     contents, not of places.
+
+    Raises:
+        UsageError: the design cannot be split over the ranks of ``workload``.
+        NoResultError: nothing meets the ``limits``.
     """
-    parameters = _parameters(design)
-    results = {
-        "parameters": parameters,
+    workload = workload or Workload()
+    tokens = None if limits is None else limits.training_tokens
+    facts = facts_of(design, real_experts="most", training_tokens=tokens)
+    results: dict[str, Any] = {
+        "parameters": _parameters(design),
         "parameter_equivalent_moe": _equivalent_moe(design),
-        "memory": _memory(design, dtype),
-        "traffic": _traffic(design, dtype),
+        **costs(design, dtype, workload),
         "tables": _tables(design),
         "table_rows": _table_rows(design),
+        "ngram_sets": _ngram_sets(design),
+        "checkpoint": None if tensors is None else compare(design, tensors),
         "warnings": warnings(design),
+        **evidence_results(facts),
+        "allocation": allocation_json(facts, trained),
+        **_NO_PROPOSAL,
     }
+    answer = _answer(target, results)
+    if limits is not None:
+        results |= propose(design, limits)
+        answer = results["proposal"]["answer"]
+    if small is not None:
+        results["proxy"] = proxy_results(design, small)
+        answer = proxy_answer(target, results["proxy"])
     return RunRecord(
         verb="budget",
-        answer=_answer(target, results),
-        inputs={"target": target, "config_sha256": config_sha256, "dtype": dtype},
+        answer=answer,
+        inputs={
+            "target": target,
+            "config_sha256": config_sha256,
+            "dtype": dtype,
+            "explain": explain,
+            "limits": None if limits is None else asdict(limits),
+            "records": None if trained is None else len(trained.pairs),
+            "proxy": None if small is None else asdict(small),
+            **asdict(workload),
+        },
         results=results,
     )
+
+
+_NO_PROPOSAL: dict[str, Any] = {"frontier": [], "candidates": [], "proposal": None, "proxy": None}
 
 
 def _parameters(design: Design) -> dict[str, Any]:
@@ -88,33 +143,6 @@ def _equivalent_moe(design: Design) -> dict[str, Any] | None:
     }
 
 
-def _memory(design: Design, dtype: Dtype) -> dict[str, Any]:
-    widths = bytes_per_parameter(dtype)
-    group_bytes = {name: count * widths[name] for name, count in parameter_groups(design).items()}
-    mtp_bytes = group_bytes.pop("mtp")
-    return {
-        "dtype": dtype,
-        "weight_bytes": sum(group_bytes.values()),
-        "ngram_table_bytes": group_bytes["ngram_tables"],
-        "mtp_bytes": mtp_bytes,
-        "group_bytes": group_bytes,
-        "bytes_per_parameter": widths,
-    }
-
-
-def _traffic(design: Design, dtype: Dtype) -> dict[str, int]:
-    """What one token reads from the tables: one row of each."""
-    width = bytes_per_parameter(dtype)["ngram_tables"]
-    row_bytes = [design.table_width(spec) * width for spec in design.ngrams]
-    return {
-        "rows_per_token": sum(spec.num_tables for spec in design.ngrams),
-        "bytes_per_row": max(row_bytes, default=0),
-        "bytes_per_token": sum(
-            spec.num_tables * size for spec, size in zip(design.ngrams, row_bytes, strict=True)
-        ),
-    }
-
-
 def _tables(design: Design) -> list[dict[str, int]]:
     tables = [
         (order, rows, design.table_width(spec))
@@ -140,7 +168,45 @@ def _table_rows(design: Design) -> dict[str, int | float] | None:
     }
 
 
+_SCALE_BLOCK = 32
+"""Columns that share an E8M0 scale in DeepSeek-V4.1's tables (``ngram_params.row_bytes``)."""
+_ROW_DTYPES: tuple[RowDtype, ...] = ("fp32", "bf16", "fp8", "fp8_e8m0")
+
+
+def _ngram_sets(design: Design) -> list[dict[str, Any]]:
+    """Every set of tables: what its rows, padding and projections hold, and rows by dtype."""
+    sets = []
+    for i, spec in enumerate(design.ngrams):
+        width = design.table_width(spec)
+        counts = ngram_parameters(
+            spec,
+            hidden_size=design.model.hidden_size,
+            gate=design.gates[i] if i < len(design.gates) else None,
+        )
+        one_row = {name: row_bytes(width, name, scale_block=_SCALE_BLOCK) for name in _ROW_DTYPES}
+        sets.append(
+            {
+                "layers": list(spec.layers),
+                "fusion": spec.fusion,
+                "tables": spec.num_tables,
+                "width": width,
+                "parameters": counts.tables,
+                "padding_parameters": counts.padding,
+                "projection_parameters": counts.projections,
+                "row_bytes": one_row,
+                "bytes": {name: spec.physical_rows * size for name, size in one_row.items()},
+            }
+        )
+    return sets
+
+
 def _answer(target: str, results: dict[str, Any]) -> str:
+    checkpoint = results["checkpoint"]
+    said = "" if checkpoint is None else f" {verdict(checkpoint)}"
+    return f"{_answer_of_design(target, results)}{said}"
+
+
+def _answer_of_design(target: str, results: dict[str, Any]) -> str:
     parameters = results["parameters"]
     total = format_count(parameters["total"])
     active = _range(parameters["active"]["with_projections"])

@@ -3,26 +3,56 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ngscale.budget.allocation import allocation_section
+from ngscale.budget.checkpoint import verdict
+from ngscale.budget.cost_sections import cost_sections
+from ngscale.budget.evidence import evidence_section
+from ngscale.budget.proposal_sections import proposal_sections
+from ngscale.budget.proxies import proxy_section
 from ngscale.records import Column, Figure, Panel, Report, RunRecord, Section, Series, Table
 from ngscale.units import format_bytes, format_count
 
+_ROW_DTYPES = {
+    "fp32": "fp32",
+    "bf16": "bf16",
+    "fp8": "fp8, no scales",
+    "fp8_e8m0": "fp8, an E8M0 scale for every 32 columns",
+}
 _SMALLEST_BAR = 0.002
 """Groups below this share of both models would be bars without height."""
 
 
 def report(record: RunRecord) -> Report:
-    """What a person reads: where the parameters are, what they cost, what to doubt."""
-    results = record.results
-    sections = [_allocation(results), _active(results)]
+    """What a person reads: where the parameters are, what they cost, what to doubt; if asked, how
+    every cost was computed.
+    """
+    results, explain = record.results, record.inputs["explain"]
+    sections = [] if results["proposal"] is None else proposal_sections(results)
+    if results["proxy"] is not None:
+        sections.append(proxy_section(results["proxy"]))
+    sections += [_allocation(results), _active(results)]
     if results["tables"]:
         sections += [_trade(results), _tables(results)]
+    if results["checkpoint"] is not None:
+        sections.append(_checkpoint(results["checkpoint"]))
+    sections += cost_sections(record.inputs, results, explain=explain)
     if results["warnings"]:
         sections.append(_warnings(results["warnings"]))
+    sections += [evidence_section(results), allocation_section(results["allocation"])]
     return Report(
         title=f"Parameter budget of {record.inputs['target']}",
         answer=record.answer,
         sections=tuple(sections),
+        configs=_configs(results),
     )
+
+
+def _configs(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """config.json of every candidate and proxy."""
+    found = {candidate["name"]: candidate["config"] for candidate in results["candidates"]}
+    if results["proxy"] is not None:
+        found |= {name: one["config"] for name, one in results["proxy"]["designs"].items()}
+    return found
 
 
 def _allocation(results: Mapping[str, Any]) -> Section:
@@ -166,7 +196,72 @@ def _tables(results: Mapping[str, Any]) -> Section:
         Column(key="parameters", title="parameters", spec=","),
     )
     table = Table(name="tables", title="Tables", columns=columns, rows=results["tables"])
-    return Section(heading="The n-gram tables", tables=(table,))
+    stored = (
+        Column(key="stored_as", title="stored as"),
+        Column(key="row_bytes", title="bytes a row", spec=","),
+        Column(key="bytes", title="bytes of all rows", spec=","),
+        Column(key="size", title="size"),
+    )
+    rows = [
+        {
+            "stored_as": _ROW_DTYPES[dtype],
+            "row_bytes": one["row_bytes"][dtype],
+            "bytes": one["bytes"][dtype],
+            "size": format_bytes(one["bytes"][dtype]),
+        }
+        for one in results["ngram_sets"]
+        for dtype in _ROW_DTYPES
+    ]
+    return Section(
+        heading="The n-gram tables",
+        paragraphs=tuple(map(_set_told, results["ngram_sets"])),
+        tables=(table, Table(name="rows", title="Rows by type", columns=stored, rows=rows)),
+    )
+
+
+def _set_told(one: Mapping[str, Any]) -> str:
+    """One set of tables in a sentence."""
+    where = f"layers {', '.join(map(str, one['layers']))}" if one["layers"] else "the embedding"
+    padding = one["padding_parameters"]
+    return (
+        f"{one['tables']} tables of {one['width']} columns for {where}: "
+        f"{format_count(one['parameters'])} parameters"
+        + (f", {format_count(padding)} more of padding rows" if padding else "")
+        + f", {format_count(one['projection_parameters'])} in projections and gates (fusion "
+        f"{one['fusion']})."
+    )
+
+
+def _checkpoint(block: Mapping[str, Any]) -> Section:
+    rows = [
+        {
+            **group,
+            "difference": None
+            if group["by_config"] is None
+            else group["parameters"] - group["by_config"],
+            "types": ", ".join(group["dtypes"]),
+        }
+        for group in block["groups"]
+    ]
+    columns = (
+        Column(key="group", title="group"),
+        Column(key="num_tensors", title="tensors", spec=","),
+        Column(key="parameters", title="parameters", spec=","),
+        Column(key="by_config", title="by config.json", spec=","),
+        Column(key="difference", title="difference", spec="+,"),
+        Column(key="bytes", title="bytes", spec=","),
+        Column(key="types", title="types"),
+    )
+    unknown = block["unknown_names"]
+    names = f" No group is known for: {', '.join(unknown)}." if unknown else ""
+    return Section(
+        heading="What the checkpoint holds",
+        paragraphs=(
+            f"{verdict(block)} Read from the headers alone. Copies of the word embedding, scales "
+            f"of quantised weights and constants are no parameters.{names}",
+        ),
+        tables=(Table(name="checkpoint", title="Checkpoint", columns=columns, rows=rows),),
+    )
 
 
 def _warnings(sentences: list[str]) -> Section:

@@ -5,7 +5,7 @@ from ngscale.params import parameter_groups, total_parameters
 from ngscale.spec import MAX_TABLE_ROWS, NgramSpec
 from ngscale.units import format_share
 
-_NEAR_MULTIPLE_FRAC = 0.001
+NEAR_MULTIPLE_FRAC = 0.001
 """Closer to a multiple of the hash base than this part of it is near: 131 rows for Lite. One
 table in 500 of unrelated size would be."""
 _SHARE_CAP = 0.5
@@ -35,7 +35,7 @@ def _near_multiples(spec: NgramSpec) -> str | None:
     if V is None:
         return None
     distances = {rows: distance_to_multiple(rows, V) for rows in spec.table_rows}
-    near = {rows: away for rows, away in distances.items() if away < _NEAR_MULTIPLE_FRAC * V}
+    near = {rows: away for rows, away in distances.items() if away < NEAR_MULTIPLE_FRAC * V}
     if not near:
         return None
     num_near = sum(rows in near for rows in spec.table_rows)

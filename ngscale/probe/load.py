@@ -31,11 +31,8 @@ from ngscale.errors import (
 from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
 from ngscale.ngram_config import DECODER_MODEL_TYPE
 from ngscale.probe.structure import Structure, find_structure
+from ngscale.safetensors_header import weight_files
 from ngscale.spec import Amplification
-
-_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_WEIGHTS = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,7 +80,7 @@ def load_checkpoint(directory: Path, *, device: str) -> Checkpoint:
             f"{reader.source}: auto_map: the model needs code from its directory, and probe runs "
             "none; use a transformers release that has the architecture built in"
         )
-    files = _weight_files(directory)
+    files = weight_files(directory)
     model: nn.Module
     design: Design | None = None
     with memory_errors(f"{directory} in float32"):
@@ -154,30 +151,6 @@ def pick_device(name: str) -> torch.device:
         first = str(error).splitlines()[0]
         raise UsageError(f"--device {name}: cannot be used here: {first}") from error
     return device
-
-
-def _weight_files(directory: Path) -> list[Path]:
-    """The safetensors files that hold the weights, each inside ``directory``."""
-    if (directory / _WEIGHTS).is_file():
-        return [directory / _WEIGHTS]
-    if not (directory / _INDEX).is_file():
-        pickled = sorted(p.name for p in directory.iterdir() if p.suffix in _PICKLE_SUFFIXES)
-        if pickled:
-            raise UnsafeInputError(
-                f"{directory}: has only pickled weights ({pickled[0]}), which can run code when "
-                "read; convert them to safetensors first"
-            )
-        raise InputError(f"{directory}: has neither {_WEIGHTS} nor {_INDEX}")
-    weight_map = read_config(directory / _INDEX).values.get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise InputError(f"{directory / _INDEX}: weight_map: must map tensor names to files")
-    names = {str(name) for name in weight_map.values()}
-    for name in sorted(names):
-        if Path(name).name != name:
-            raise UnsafeInputError(f"{directory / _INDEX}: {name}: lies outside the directory")
-        if not (directory / name).is_file():
-            raise InputError(f"{directory / _INDEX}: {name}: no such file; the shard is missing")
-    return [directory / name for name in sorted(names)]
 
 
 def _load_transformers(directory: Path, reader: ConfigReader) -> nn.Module:

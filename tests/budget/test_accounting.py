@@ -1,13 +1,14 @@
 """The record of a budget: exact numbers, plain JSON, a function of contents alone."""
 
 import json
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 
 from ngscale import presets
-from ngscale.budget import build
+from ngscale.budget import Ranks, Workload, build
 from ngscale.design import Design, read_design
 from ngscale.params import Dtype
 from ngscale.records import RunRecord, dump_json
@@ -151,3 +152,72 @@ def test_one_active_number_is_told_once(design: Design) -> None:
     bare = Design(model=design.model)
     answer = build(bare, target="any", config_sha256="0" * 64, dtype="bf16").answer
     assert "-" not in answer.split("; ")[1]
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_every_line_of_the_arithmetic_comes_out(name: str) -> None:
+    """Formula and numbers have as many factors, and the numbers give the value."""
+    lines = results_of(name)["arithmetic"]
+    assert {line["unit"] for line in lines} == {"B", "FLOP"}
+    for line in lines:
+        terms = [term.split(" x ") for term in line["numbers"].split(" + ")]
+        assert sum(math.prod(map(int, term)) for term in terms) == line["value"], line["quantity"]
+        assert line["formula"].count(" x ") == line["numbers"].count(" x "), line["quantity"]
+
+
+def test_the_arithmetic_is_that_of_the_record() -> None:
+    results = results_of("longcat-flash-lite")
+    lines = {line["quantity"]: line["value"] for line in results["arithmetic"]}
+    memory, flops = results["memory"], results["flops"]
+    for group, num_bytes in memory["group_bytes"].items():
+        assert lines.get(f"weights: {group}", 0) == num_bytes
+    assert lines["KV cache of one token"] == memory["kv_cache"]["bytes_per_token"]
+    assert lines["training: tables, AdamW"] == memory["training"]["table_bytes"]["adamw"]
+    products = [value for name, value in lines.items() if name.startswith("FLOPs: ")]
+    products.remove(flops["attention_of_context"])
+    products.remove(flops["attention_of_next_token"])
+    assert sum(products) == flops["matmuls_per_token"]["max"]
+
+
+def test_memory_by_dtype_holds_the_one_asked_for() -> None:
+    for dtype in ("fp8", "bf16", "fp32"):
+        memory = results_of("longcat-flash-lite", dtype)["memory"]
+        assert memory["weight_bytes_by_dtype"][dtype] == memory["weight_bytes"]
+
+
+def test_the_fullest_rank_is_told() -> None:
+    design = read_design(presets.resolve("longcat-flash-lite"))
+    workload = Workload(context_tokens=1000, num_sequences=5, ranks=Ranks(tp=2, pp=2, dp=2))
+    record = build(design, target="x", config_sha256="0" * 64, dtype="bf16", workload=workload)
+    parallel: Any = record.results["parallel"]
+    assert parallel["num_ranks"] == 8
+    first, last = parallel["stages"]
+    assert first["cache_bytes"] == last["cache_bytes"] == 3 * 1000 * 14 * 576 * 2  # of 5, 3 and 2
+    assert (first["table_rows"], last["table_rows"]) == (122_683_536 // 2, 0)
+    assert parallel["largest_rank_bytes"] == first["weight_bytes"] + first["cache_bytes"]
+    assert record.inputs["ranks"] == {"tp": 2, "ep": 1, "pp": 2, "dp": 2, "table_shards": None}
+
+
+def test_a_prefetch_window_tells_the_hidden_batch() -> None:
+    design = read_design(presets.resolve("longcat-flash-lite"))
+    workload = Workload(window_us=56.0)
+    record = build(design, target="x", config_sha256="0" * 64, dtype="bf16", workload=workload)
+    tiers: Any = record.results["placement"]["tiers"]
+    hidden = {tier["name"]: tier["max_batch_tokens"] for tier in tiers}
+    assert hidden["host-thread"] == 46  # (56 - 0.1) / (12 x 0.1)
+    assert hidden["nvme-pm9a3"] == 0  # one read alone takes longer
+
+
+def test_rows_weigh_what_their_type_and_scales_do() -> None:
+    """DeepSeek-V4.1 (HASHING 9.2): 384,006,168 and 384,016,682 rows of 256 columns, FP8; with a
+    scale of one byte for every 32 columns a row has 264 bytes.
+    """
+    design = read_design(presets.resolve("deepseek-v4.1-flash"))
+    record = build(design, target="v4.1", config_sha256="0" * 64, dtype="bf16")
+    first, second = record.results["ngram_sets"]
+    assert (first["layers"], second["layers"]) == ([1], [14])
+    assert first["parameters"] + second["parameters"] == 196_613_849_600
+    assert first["row_bytes"] == {"fp32": 1024, "bf16": 512, "fp8": 256, "fp8_e8m0": 264}
+    assert first["bytes"]["fp8_e8m0"] == 384_006_168 * 264
+    assert second["bytes"]["fp8"] == 384_016_682 * 256
+    assert first["padding_parameters"] == 0
