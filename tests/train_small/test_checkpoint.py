@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ngscale.errors import InputError, NoResultError, ResourceError
+from ngscale.errors import InputError, NoResultError, ResourceError, UnsafeInputError
 from ngscale.train_small.checkpoint import At, Checkpoints, ignore
 from ngscale.train_small.config import Arm
 from ngscale.train_small.loop import RunResult, Trainer, train
@@ -184,10 +184,20 @@ def test_damaged_tensors_are_an_error_that_names_the_way_out(
     before = path.read_bytes()
     path.write_bytes(damage(before))
     assert path.read_bytes() != before
-    with pytest.raises(InputError, match=r"step-00000006: .*; the checkpoint is damaged: remove"):
+    with pytest.raises(InputError, match=r"step-00000006[/:].*; the checkpoint is damaged: remove"):
         run(tmp_path)
     shutil.rmtree(path.parent)  # the way out
     assert run(tmp_path) == run(tmp_path / "whole")
+
+
+def test_a_link_out_of_the_checkpoint_is_not_followed(tmp_path: Path) -> None:
+    interrupted_run(tmp_path)
+    path = shard(tmp_path)
+    elsewhere = tmp_path / "elsewhere.safetensors"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    with pytest.raises(UnsafeInputError, match="is a link that leads outside"):
+        run(tmp_path)
 
 
 @pytest.mark.parametrize(
