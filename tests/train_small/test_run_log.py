@@ -41,11 +41,14 @@ def test_a_run_from_the_start_begins_its_log_anew(tmp_path: Path) -> None:
     assert path.read_text() == ""
 
 
-def test_trackio_gets_every_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trackio_gets_every_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     calls: list[Any] = []
     fake = ModuleType("trackio")
 
     def init(**options: Any) -> SimpleNamespace:
+        sys.stdout.write("* Created new run\n")  # as trackio does
         calls.append(options)
         return SimpleNamespace(
             log=lambda values, step: calls.append((step, values)),
@@ -60,6 +63,8 @@ def test_trackio_gets_every_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     options = {"project": "project", "name": "design-seed0", "config": {"tokens": 64}}
     assert calls == [{**options, "resume": "allow"}, (3, {"val_loss_nats": 2.0}), "finish"]
     assert len(lines(tmp_path / "log.jsonl")) == 1
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "* Created new run\n")
 
 
 def test_without_trackio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
