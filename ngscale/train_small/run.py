@@ -398,6 +398,7 @@ def make_record(job: Job, results: Results) -> RunRecord:
             "hours": request.hours if request.tokens is None else None,
             "tokens": num_tokens,
             "seeds": seeds,
+            "num_ranks": job.world.size,
         },
         results={
             "arms": [_arm_entry(arm) for arm in arms],

@@ -62,6 +62,24 @@ def test_a_loss_that_is_not_finite_stops_before_the_update() -> None:
         broken.check()
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_gradient_of_a_row_that_is_not_finite_stops_before_the_update(bad: float) -> None:
+    broken = trainer()
+    (state,) = broken.optimiser.tables.states.values()
+
+    def spoil(phase: str) -> None:
+        if phase == "clip":
+            state.table.pending[0][1][5, 2] = bad
+
+    broken.at = spoil
+    before = {name: w.clone() for name, w in broken.decoder.named_parameters()}
+    broken.step(0)
+    for name, weight in broken.decoder.named_parameters():
+        assert torch.equal(weight, before[name]), name
+    with pytest.raises(NoResultError, match="gradient is not finite at step 0 of 10"):
+        broken.check()
+
+
 def test_the_deadline_stops_a_run() -> None:
     with pytest.raises(OutOfTimeError):
         train(trainer(), deadline=time.monotonic())
