@@ -1,7 +1,8 @@
 """``ngscale train-small``: options -> design, corpus, runs -> answer."""
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ngscale.design import Design
 
 _DEVICES = ("auto", "cpu", "cuda")
+_SCHEDULES = ("wsd", "cosine")
 
 
 def train_small(
@@ -44,6 +46,24 @@ def train_small(
         typer.Option(metavar="N", min=1, help="Training tokens per run, instead of --hours."),
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
+    accumulation: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Parts that a step's batch is taken in.")
+    ] = 1,
+    schedule: Annotated[
+        str, typer.Option(metavar="NAME", help="wsd (warmup, plateau, decay) or cosine.")
+    ] = "wsd",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the layers; CUDA only.")
+    ] = False,
+    checkpoint_every: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Steps between checkpoints (with --out).")
+    ] = 200,
+    keep_checkpoints: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Checkpoints of a run that are kept.")
+    ] = 2,
+    track: Annotated[
+        str | None, typer.Option(metavar="PROJECT", help="Report every run to a trackio project.")
+    ] = None,
     text_field: TextFieldOption = "text",
     split: SplitOption = "train",
     dtype: DtypeOption = "uint16",
@@ -54,11 +74,14 @@ def train_small(
     """Train the design, a parameter-equivalent MoE and a placebo, and compare them.
 
     A run that cannot conclude says so: fewer than 3 seeds, fewer than 20 tokens per active
-    parameter, or an interval that contains 0. With --out, checkpoints are kept under runs/ and
-    the same command takes up finished runs.
+    parameter, or an interval that contains 0. With --out, the same command takes up finished runs
+    and resumes the one that was cut short, to the last bit. torchrun -m ngscale train-small ...
+    trains on several processes, each of which holds its share of the tables.
 
     Example: ngscale train-small --hours 0.1 --out report
     """
+    if schedule not in _SCHEDULES:
+        raise UsageError(f"--schedule {schedule}: takes {', '.join(_SCHEDULES)}")
     if device not in _DEVICES:
         raise UsageError(f"--device {device}: takes {', '.join(_DEVICES)}")
     # Before torch loads OpenMP, whose threads otherwise spin while they wait: beside one busy
@@ -66,6 +89,8 @@ def train_small(
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         from ngscale.train_small.cells import CellStore
+        from ngscale.train_small.config import TRAINING
+        from ngscale.train_small.distributed import is_first
         from ngscale.train_small.run import Request, train_small
         from ngscale.train_small.summary import build_report
     except ModuleNotFoundError as error:
@@ -94,9 +119,18 @@ def train_small(
         hours=hours,
         tokens=tokens,
         device=device,
+        training=replace(
+            TRAINING,
+            accumulation=accumulation,
+            schedule=cast("Literal['wsd', 'cosine']", schedule),
+        ),
+        compiled=compiled,
+        track=track,
     )
-    record = train_small(request, CellStore(out))
-    answer(record, build_report(record), as_json=as_json, out=out)
+    store = CellStore(out, checkpoint_every=checkpoint_every, keep_checkpoints=keep_checkpoints)
+    record = train_small(request, store)
+    if is_first():
+        answer(record, build_report(record), as_json=as_json, out=out)
 
 
 def _design(target: str | None) -> tuple["Design", str]:
