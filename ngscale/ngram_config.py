@@ -94,6 +94,11 @@ def specs_of(reader: ConfigReader) -> tuple[NgramSpec, ...]:
 
 def specs_if_any(reader: ConfigReader) -> tuple[NgramSpec, ...]:
     """As ``specs_of``, but none where no key of any hash is set."""
+    if reader.model_type == DECODER_MODEL_TYPE and (blocks := explicit_blocks(reader)):
+        try:
+            return tuple(_read_block(block, ("conv_kernel",)) for block in blocks)
+        except SpecError as error:
+            raise InputError(f"{reader.source}: {error}") from error
     none_set = all(reader.first_set(keys) is None for keys in _FAMILY_KEYS)
     if none_set and reader.model_type not in QWEN_MODEL_TYPES:
         if EXTENSION_KEY in reader.values:
@@ -433,7 +438,27 @@ def read_over_encoding(reader: ConfigReader) -> NgramSpec:
 
 def read_explicit(reader: ConfigReader) -> NgramSpec:
     """The extension block alone: every field of ``NgramSpec`` by its name (``spec_json``)."""
-    block = _block(reader, _extension(reader, tuple(_SPEC_FIELDS)))
+    _extension(reader, tuple(_SPEC_FIELDS))
+    return _read_block(_block(reader, reader.values.get(EXTENSION_KEY, {})))
+
+
+def explicit_blocks(reader: ConfigReader) -> list[ConfigReader]:
+    """The tables of ngscale's own decoder where they are not LongCat's: one object each."""
+    extension = reader.values.get(EXTENSION_KEY)
+    if not isinstance(extension, dict) or "ngrams" not in extension:
+        return []
+    block = _block(reader, _extension(reader, ("ngrams",)))
+    values = extension["ngrams"]
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise block.fail("ngrams", "must be a list of objects")
+    return [
+        ConfigReader(value, reader.source, f"{EXTENSION_KEY}.ngrams[{index}].")
+        for index, value in enumerate(values)
+    ]
+
+
+def _read_block(block: ConfigReader, others: tuple[str, ...] = ()) -> NgramSpec:
+    block.only((*_SPEC_FIELDS, *others))
     for field in ("hash", "vocab_size", "table_orders", "table_rows", "policy"):
         if field not in block.values:
             raise block.fail(field, "is missing; it is undecided otherwise")
@@ -513,7 +538,7 @@ def _is_pair(value: Any) -> bool:
 _SPEC_FIELDS: dict[str, Callable[[ConfigReader, str], Any]] = {
     "hash": _hash_from,
     "vocab_size": lambda block, key: block.whole(key, minimum=2),
-    "table_orders": lambda block, key: block.wholes(key, minimum=2),
+    "table_orders": lambda block, key: block.wholes(key),
     "table_rows": lambda block, key: block.wholes(key),
     "policy": lambda block, key: _policy_from(block.object(key)),
     "row_family": lambda block, key: block.values[key],
@@ -526,6 +551,8 @@ _SPEC_FIELDS: dict[str, Callable[[ConfigReader, str], Any]] = {
     "word_scale": lambda block, key: block.values[key],
     "layers": lambda block, key: block.wholes(key, minimum=0) if block.values[key] != [] else (),
     "amplification": lambda block, key: block.values[key],
+    "amplification_factor": lambda block, key: block.number(key),
+    "placement": lambda block, key: block.values[key],
 }
 
 

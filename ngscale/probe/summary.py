@@ -130,7 +130,7 @@ def _advice_sentence(advice: Advice, hidden_size: int) -> str:
     if advice.choice == "none":
         return (
             f"Advice: nothing further; it is below the line of {line}, but amplified already "
-            f"({_AMPLIFICATIONS[advice.already]})."
+            f"({_AMPLIFICATIONS.get(advice.already, 'a factor')})."
         )
     means = {
         "sqrt_d": f"multiply the embedding by sqrt(D) = {hidden_size**0.5:.3g}",

@@ -105,6 +105,6 @@ def test_seeds_differ_and_a_seed_repeats() -> None:
     assert not torch.equal(first["lm_head.weight"], other["lm_head.weight"])
 
 
-def test_a_longcat_model_is_refused() -> None:
+def test_another_family_is_refused() -> None:
     with pytest.raises(SpecError, match="only ngscale's own decoder"):
-        Decoder(read_design(resolve("longcat-flash-lite")))
+        Decoder(read_design(resolve("qwen3-30b-a3b")))
