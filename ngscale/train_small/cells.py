@@ -1,12 +1,14 @@
 """Finished runs on disk, one directory per (arm, seed), so that a re-run takes up where it was.
 
 ``<out>/plan.json`` keeps the number of steps that ``--hours`` gave; ``<out>/runs/<arm>-seed<n>/``
-holds config.json and model.safetensors, and run.json, written last: it says that the run is
-finished, from which inputs, and with which result.
+holds log.jsonl, checkpoints/ while the run lasts, then config.json and model.safetensors, and
+run.json, written last: it says that the run is finished, from which inputs, and with which result.
 """
 
 import json
+import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,44 @@ from ngscale.errors import InputError
 from ngscale.model.checkpoint import save_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.records import dump_json, write_atomic
+from ngscale.train_small.checkpoint import Checkpoints
 from ngscale.train_small.config import Arm
+from ngscale.train_small.distributed import ALONE, World
 from ngscale.train_small.loop import RunResult
+from ngscale.train_small.run_log import LOG_NAME
+from ngscale.train_small.seen import SeenLoss
 
 
 class CellStore:
-    """The cells under ``out``; without ``out`` nothing is read and nothing kept."""
+    """The cells under ``out``; without ``out`` nothing is read and nothing kept.
 
-    def __init__(self, out: Path | None) -> None:
+    Among ranks, all see the same directory and the first writes.
+    """
+
+    def __init__(
+        self, out: Path | None, *, checkpoint_every: int = 200, keep_checkpoints: int = 2
+    ) -> None:
         self.out = out
+        self.checkpoint_every = checkpoint_every
+        self.keep_checkpoints = keep_checkpoints
+
+    def checkpoints(
+        self, arm: Arm, seed: int, identity: Mapping[str, Any], world: World = ALONE
+    ) -> Checkpoints | None:
+        """The checkpoints of a cell that is not finished."""
+        if self.out is None:
+            return None
+        return Checkpoints(
+            self._directory(self.out, arm, seed) / "checkpoints",
+            identity=identity,
+            every=self.checkpoint_every,
+            keep=self.keep_checkpoints,
+            world=world,
+        )
+
+    def log_path(self, arm: Arm, seed: int) -> Path | None:
+        """The log of a cell."""
+        return None if self.out is None else self._directory(self.out, arm, seed) / LOG_NAME
 
     def load_plan(self, inputs: Mapping[str, Any]) -> int | None:
         """Steps per run of an earlier plan; None where there is none.
@@ -64,12 +95,13 @@ class CellStore:
             val_loss_nats=result["val_loss_nats"],
             train_curve=tuple((tokens, loss) for tokens, loss in result["train_curve"]),
             val_curve=tuple((tokens, loss) for tokens, loss in result["val_curve"]),
+            val_by_seen=tuple(SeenLoss(**item) for item in result["val_by_seen"]),
         )
 
     def save(
         self, arm: Arm, seed: int, inputs: Mapping[str, Any], decoder: Decoder, result: RunResult
     ) -> None:
-        """Keep checkpoint and result of a finished cell."""
+        """Keep weights and result of a finished cell; what it could be resumed from goes."""
         if self.out is None:
             return
         directory = self._directory(self.out, arm, seed)
@@ -80,9 +112,11 @@ class CellStore:
                 "val_loss_nats": result.val_loss_nats,
                 "train_curve": result.train_curve,
                 "val_curve": result.val_curve,
+                "val_by_seen": [asdict(item) for item in result.val_by_seen],
             },
         }
         write_atomic(directory / "run.json", dump_json(document).encode())
+        shutil.rmtree(directory / "checkpoints", ignore_errors=True)
 
     @staticmethod
     def _directory(out: Path, arm: Arm, seed: int) -> Path:

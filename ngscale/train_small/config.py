@@ -1,6 +1,7 @@
 """What is trained: the built-in design, the arms made from a design, and the constants."""
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design
@@ -48,26 +49,36 @@ class Training:
     seq_len: int = 256
     """Tokens a block predicts; a block is one longer."""
     batch_size: int = 4
-    """Blocks per step."""
+    """Blocks per step, of all ranks together."""
+    accumulation: int = 1
+    """Parts of a step's batch, each with a backward pass of its own."""
     held_out_frac: float = 0.05
-    """Share of blocks, by the hash of their content, that are never trained on."""
+    """Share of documents, by the hash of their content, that are never trained on."""
+    section_tokens: int = 4096
+    """Longer documents are held out in sections of this length, each by its own hash."""
     max_eval_blocks: int = 64
     """Held-out blocks that a validation loss averages over."""
     num_evals: int = 5
     """Validation losses per run, evenly spaced; the last one is the result."""
     num_train_points: int = 40
     """Points of a training curve."""
+    log_every: int = 10
+    """Steps from one line of log.jsonl to the next."""
     learning_rate: float = 3e-3
     """Peak of AdamW's rate for matrices and norms, and for a plain word embedding."""
     table_lr_factor: float = 5.0
     """Tables learn at this multiple of the rate, without weight decay (arXiv:2601.07372,
     table 5)."""
+    table_weight_decay: float = 0.0
+    """On the rows a step looks up (arXiv:2601.07372, table 5: none)."""
     weight_decay: float = 0.1
     """On matrices only: not on tables, embeddings or norms."""
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    """What follows the warmup."""
     warmup_frac: float = 0.05
     """Share of the steps over which the rate rises linearly."""
     decay_frac: float = 0.4
-    """Share of the steps, at the end, over which it falls linearly to 0."""
+    """``wsd``: share of the steps, at the end, over which it falls linearly to 0."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm."""
     balance_rate: float = 1e-3

@@ -10,6 +10,7 @@ import torch
 from ngscale.errors import ResourceError
 from ngscale.train_small.config import Arm, Training
 from ngscale.train_small.data import Blocks
+from ngscale.train_small.distributed import World
 from ngscale.train_small.loop import Trainer
 
 _NUM_TIMED_STEPS = 4
@@ -31,11 +32,26 @@ class ArmCost:
         return self.setup_s + num_steps * self.step_s + num_evals * self.eval_s
 
 
-def measure(arm: Arm, blocks: Blocks, training: Training, device: torch.device) -> ArmCost:
+def measure(
+    arm: Arm,
+    blocks: Blocks,
+    training: Training,
+    device: torch.device,
+    *,
+    world: World,
+    compiled: bool,
+) -> ArmCost:
     """Time the set-up, a few real steps (after one that warms up) and one evaluation."""
     start = time.monotonic()
     trainer = Trainer(
-        arm, blocks, seed=0, num_steps=_NUM_TIMED_STEPS + 1, training=training, device=device
+        arm,
+        blocks,
+        seed=0,
+        num_steps=_NUM_TIMED_STEPS + 1,
+        training=training,
+        device=device,
+        world=world,
+        compiled=compiled,
     )
     setup_s = time.monotonic() - start
     step_times = []

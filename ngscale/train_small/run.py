@@ -17,9 +17,19 @@ from ngscale.tokens import TokenStream
 from ngscale.train_small.cells import CellStore
 from ngscale.train_small.comparison import Comparison, compare, inconclusive_reasons
 from ngscale.train_small.config import DESIGN_ARM, TRAINING, Arm, Training, make_arms
-from ngscale.train_small.data import Blocks, cut_blocks, join_documents
+from ngscale.train_small.data import Blocks, cut_blocks
+from ngscale.train_small.distributed import (
+    World,
+    agreed,
+    join_world,
+    local_device,
+    share,
+    wait_for_all,
+)
 from ngscale.train_small.loop import OutOfTimeError, RunResult, Trainer, train
+from ngscale.train_small.memory import check_memory
 from ngscale.train_small.plan import ArmCost, measure, plan_steps
+from ngscale.train_small.run_log import RunLog, Tracker, Trackio
 from ngscale.units import format_count, format_share
 
 _MAX_TOTAL_GAP = 0.01
@@ -41,6 +51,10 @@ class Request:
     device: str
     """``auto``, ``cpu`` or ``cuda``."""
     training: Training = TRAINING
+    compiled: bool = False
+    """Whether the layers run through ``torch.compile``."""
+    track: str | None = None
+    """The trackio project that every run is reported to."""
 
 
 def train_small(request: Request, store: CellStore) -> RunRecord:
@@ -68,7 +82,7 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: torch sees no CUDA device; use --device cpu")
-    return torch.device(name)
+    return local_device(name)
 
 
 def checked_arms(design: Design) -> tuple[Arm, ...]:
@@ -108,21 +122,25 @@ def make_blocks(request: Request) -> Blocks:
     separator = spec.policy.boundary_tokens[0] if spec.policy.boundary_tokens else 0
     if separator >= model.vocab_size:
         raise InputError(f"eos_token_id {separator} is not below vocab_size {model.vocab_size}")
+    training = request.training
     return cut_blocks(
-        join_documents(request.stream, separator),
-        seq_len=request.training.seq_len,
-        held_out_frac=request.training.held_out_frac,
-        min_train=request.training.batch_size,
+        request.stream,
+        separator=separator,
+        seq_len=training.seq_len,
+        held_out_frac=training.held_out_frac,
+        section_tokens=training.section_tokens,
+        min_train=training.batch_size,
     )
 
 
 def shared_inputs(request: Request, device: torch.device) -> dict[str, Any]:
-    """What every run is a function of, next to its arm, seed and number of tokens."""
+    """What every run is a function of, next to its arm, seed, number of tokens and of ranks."""
     return {
         "corpus": request.stream.sha256(),
         "tokenizer": request.source.get("tokenizer", {}).get("sha256"),
         "training": asdict(request.training),
         "device": device.type,
+        "compiled": request.compiled,
         "num_threads": torch.get_num_threads() if device.type == "cpu" else None,
         "torch": torch.__version__,
     }
@@ -136,6 +154,7 @@ class Job:
     arms: tuple[Arm, ...]
     blocks: Blocks
     device: torch.device
+    world: World
     store: CellStore
     inputs: dict[str, Any]
     num_steps: int
@@ -161,24 +180,33 @@ def plan_job(request: Request, store: CellStore) -> Job:
     arms = checked_arms(request.design)
     blocks = make_blocks(request)
     inputs = shared_inputs(request, device)
+    world = join_world(device)
+    share(request.training.batch_size, world)
     for arm in arms:
-        say(_arm_line(arm))
-    costs = [measure(arm, blocks, request.training, device) for arm in arms]
+        check_memory(arm, request.training, world, device)
+        if world.is_first:
+            say(_arm_line(arm))
+    costs = [
+        measure(arm, blocks, request.training, device, world=world, compiled=request.compiled)
+        for arm in arms
+    ]
     deadline = math.inf if request.tokens is not None else start + 3600 * request.hours
-    num_steps = _num_steps(request, store, inputs, costs, deadline)
+    num_steps = int(agreed(_num_steps(request, store, inputs, costs, deadline), world))
     run_s = [cost.run_s(num_steps, request.training) for cost in costs]
     job = Job(
         request=request,
         arms=arms,
         blocks=blocks,
         device=device,
+        world=world,
         store=store,
         inputs=inputs,
         num_steps=num_steps,
         run_s={arm.name: seconds for arm, seconds in zip(arms, run_s, strict=True)},
         deadline=deadline,
     )
-    say(_plan_line(job))
+    if world.is_first:
+        say(_plan_line(job))
     return job
 
 
@@ -242,18 +270,19 @@ def _run_cells(job: Job) -> Results:
 
 
 def _run_cell(job: Job, arm: Arm, seed: int, speeds: list[float], advance: Advance) -> RunResult:
-    inputs = {
+    identity = {
         **job.inputs,
         "design": decoder_config(arm.design),
         "seed": seed,
         "tokens": job.num_tokens,
     }
+    inputs = {**identity, "num_ranks": job.world.size}
     finished = job.store.load(arm, seed, inputs)
     if finished is not None:
         say(f"{arm.name}, seed {seed}: finished before")
         advance(job.num_steps)
         return finished
-    if time.monotonic() + job.run_s[arm.name] > job.deadline:
+    if agreed(time.monotonic() + job.run_s[arm.name] - job.deadline, job.world) > 0:
         raise OutOfTimeError
     start = time.monotonic()
     trainer = Trainer(
@@ -263,12 +292,37 @@ def _run_cell(job: Job, arm: Arm, seed: int, speeds: list[float], advance: Advan
         num_steps=job.num_steps,
         training=job.request.training,
         device=job.device,
+        world=job.world,
+        compiled=job.request.compiled,
     )
-    result = train(trainer, deadline=job.deadline, advance=advance)
+    # The number of threads and ranks may change the last bits, and not what is trained.
+    identity = {key: value for key, value in identity.items() if key != "num_threads"}
+    result = train(
+        trainer,
+        deadline=job.deadline,
+        advance=advance,
+        checkpoints=job.store.checkpoints(arm, seed, identity, job.world),
+        log=RunLog(job.store.log_path(arm, seed), _tracker(job, arm, seed, identity)),
+        orders=_orders(job.request.design),
+    )
     speeds.append(job.num_tokens / (time.monotonic() - start))
-    job.store.save(arm, seed, inputs, trainer.decoder, result)
-    say(f"{arm.name}, seed {seed}: {result.val_loss_nats:.4f} nats/token held out")
+    trainer.finish()
+    if job.world.is_first:
+        job.store.save(arm, seed, inputs, trainer.decoder, result)
+        say(f"{arm.name}, seed {seed}: {result.val_loss_nats:.4f} nats/token held out")
+    wait_for_all(job.world)
     return result
+
+
+def _orders(design: Design) -> tuple[int, ...]:
+    """The orders of the design's tables: every arm's loss is split by them."""
+    return tuple(sorted({order for spec in design.ngrams for order in spec.table_orders}))
+
+
+def _tracker(job: Job, arm: Arm, seed: int, identity: dict[str, Any]) -> Tracker | None:
+    if job.request.track is None or not job.world.is_first:
+        return None
+    return Trackio(job.request.track, f"{arm.name}-seed{seed}", identity)
 
 
 def _arm_line(arm: Arm) -> str:
@@ -358,6 +412,7 @@ def _run_entry(
         "val_bits_per_byte": bits_per_byte(result.val_loss_nats, stream),
         "train_curve": [list(point) for point in result.train_curve],
         "val_curve": [list(point) for point in result.val_curve],
+        "val_by_seen": [asdict(item) for item in result.val_by_seen],
     }
 
 

@@ -45,6 +45,7 @@ def test_a_tiny_run_says_smoke_test_and_writes_everything(tmp_path: Path) -> Non
     assert (out / "figures" / "losses.png").is_file()
     assert sorted(path.name for path in (out / "runs" / "design-seed0").iterdir()) == [
         "config.json",
+        "log.jsonl",
         "model.safetensors",
         "run.json",
     ]

@@ -8,7 +8,14 @@ from ngscale.train_small.config import Training
 from ngscale.train_small.run import Request
 from tests.model.small import DESIGN
 
-TRAINING = Training(seq_len=16, batch_size=4, max_eval_blocks=8, num_evals=2, num_train_points=3)
+TRAINING = Training(
+    seq_len=16,
+    batch_size=4,
+    max_eval_blocks=8,
+    num_evals=2,
+    num_train_points=3,
+    section_tokens=64,
+)
 
 
 def stream(num_tokens: int = 8_000) -> TokenStream:

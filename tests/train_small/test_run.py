@@ -3,12 +3,12 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from ngscale.architectures import with_keys
-from ngscale.console import Advance
 from ngscale.errors import InputError, ResourceError, UsageError
 from ngscale.model.checkpoint import load_decoder
 from ngscale.records import dump_json
@@ -59,9 +59,9 @@ def test_a_finished_cell_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     trained: list[tuple[str, int]] = []
 
-    def counting(trainer: Trainer, *, deadline: float, advance: Advance) -> RunResult:
+    def counting(trainer: Trainer, **options: Any) -> RunResult:
         trained.append((trainer.arm.name, trainer.seed))
-        return train(trainer, deadline=deadline, advance=advance)
+        return train(trainer, **options)
 
     monkeypatch.setattr(run_module, "train", counting)
     again = train_small(request(), CellStore(tmp_path))
@@ -84,7 +84,7 @@ def test_a_cell_from_other_inputs_is_refused_by_name(tmp_path: Path) -> None:
 def known_costs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every arm costs 8 s a step on paper: 0.1 hours hold 12 steps, and take a second."""
     cost = ArmCost(setup_s=0.0, step_s=8.0, eval_s=0.0)
-    monkeypatch.setattr(run_module, "measure", lambda *_: cost)
+    monkeypatch.setattr(run_module, "measure", lambda *_, **__: cost)
 
 
 def test_a_plan_from_other_inputs_is_refused_and_kept(tmp_path: Path, known_costs: None) -> None:
@@ -103,7 +103,7 @@ def test_hours_give_every_run_the_same_tokens_and_keep_them(
     assert first.inputs["hours"] == 0.1
     assert 11 * 64 <= first.inputs["tokens"] <= 12 * 64  # the set-up takes its time too
     monkeypatch.setattr(
-        run_module, "measure", lambda *_: ArmCost(setup_s=0.0, step_s=4.0, eval_s=0.0)
+        run_module, "measure", lambda *_, **__: ArmCost(setup_s=0.0, step_s=4.0, eval_s=0.0)
     )
     again = train_small(request(tokens=None), CellStore(tmp_path))
     assert dump_json(again.document()) == dump_json(first.document())
@@ -112,10 +112,10 @@ def test_hours_give_every_run_the_same_tokens_and_keep_them(
 def test_a_seed_that_the_time_cuts_short_is_left_out(
     known_costs: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def late(trainer: Trainer, *, deadline: float, advance: Advance) -> RunResult:
+    def late(trainer: Trainer, **options: Any) -> RunResult:
         if (trainer.seed, trainer.arm.name) == (1, "capacity-1"):
             raise OutOfTimeError
-        return train(trainer, deadline=deadline, advance=advance)
+        return train(trainer, **options)
 
     monkeypatch.setattr(run_module, "train", late)
     record = train_small(request(tokens=None, num_seeds=2), CellStore(None))
@@ -125,7 +125,7 @@ def test_a_seed_that_the_time_cuts_short_is_left_out(
 
 
 def test_no_finished_seed_is_an_error(known_costs: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def late(trainer: Trainer, *, deadline: float, advance: Advance) -> RunResult:
+    def late(trainer: Trainer, **_: Any) -> RunResult:
         raise OutOfTimeError
 
     monkeypatch.setattr(run_module, "train", late)
