@@ -17,8 +17,7 @@ from ngscale.model_spec import (
     ModelSpec,
     NgramGate,
 )
-from ngscale.ngram_config import explicit_blocks, specs_if_any
-from ngscale.ngram_config import DECODER_MODEL_TYPE
+from ngscale.ngram_config import DECODER_MODEL_TYPE, explicit_blocks, specs_if_any
 
 MODEL_TYPES = (DECODER_MODEL_TYPE,)
 KEYS = ExpertKeys(
