@@ -1,8 +1,8 @@
 """config.json of every known architecture -> ModelSpec; one short file each.
 
-A file has ``MODEL_TYPES`` and ``read``; ``IGNORED`` where its configs have keys that change no tensor
-and are nobody else's, ``read_gates`` where n-gram rows are read in its layers. Adding one adds a line
-to ``_FILES``. Standard library only.
+A file has ``MODEL_TYPES`` and ``read``; ``IGNORED`` where its configs have keys that change no
+tensor and are nobody else's, ``read_gates`` where n-gram rows are read in its layers. Adding one
+adds a line to ``_FILES``. Standard library only.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""Paired differences over seeds, and what they allow to say: better, worse, equivalent, undecided."""
+"""Paired differences over seeds: better, worse, equivalent, undecided."""
 
 import math
 import statistics
@@ -154,7 +154,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 @lru_cache
 def _detectable_noncentrality(num_seeds: int) -> float:
-    """delta sqrt(n) / sd at which the two-sided t-test at 5% has a power of 80%.
+    """The shift, delta sqrt(n) / sd, at which the two-sided t-test at 5% has a power of 80%.
 
     From the noncentral t-distribution; the other tail, below 1e-3 there, is left out.
     """
