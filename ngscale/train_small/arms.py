@@ -32,6 +32,8 @@ EXTRA_ARMS = (CAPACITY_1_ARM, UNIGRAM_ARM, BASE_ARM, *_ON_REQUEST)
 """The first three are there anyway, but where there are several candidates."""
 
 _MAX_TOTAL_GAP = 0.01
+_WIDTH_STEP = 8
+"""Columns of 16 bytes in bfloat16, to which the kernels of grouped products are aligned."""
 _GOOD_LENGTH = 0.5
 """Relative lattice length above which a base has no resonance (docs/method.md)."""
 
@@ -110,25 +112,35 @@ def _extra(design: Design, name: str) -> Design:
 def _iso_flop(design: Design) -> Design:
     """The equivalent MoE with experts so much wider that a token costs what it costs the design.
 
-    Weights multiplied count, as in ``active_parameters``; experts get fewer so that the total
-    stays.
+    Weights multiplied count, as in ``active_parameters``. Experts get fewer so that the total
+    stays, and router rows with them, which are active too.
+
+    Raises:
+        UsageError: no width comes nearer than the equivalent MoE's own.
     """
-    keys = DecoderConfig.of(design.model)
-    columns = 3 * keys.hidden_size * keys.num_experts_per_tok * keys.num_hidden_layers
-    bare, moe = Design(model=design.model), _equivalent_moe(design)
-    width = keys.moe_intermediate_size
-    for _ in range(3):  # fewer experts have fewer rows in the router, which are active
-        width += round((_active(design) - _active(moe)) / columns)
-        wider = {"moe_intermediate_size": width}
-        few, more = (
-            replace(bare, model=with_keys(bare.model, {**wider, "num_experts": count}))
-            for count in (keys.num_experts_per_tok, keys.num_experts_per_tok + 1)
+    width = DecoderConfig.of(design.model).moe_intermediate_size
+    widths = range(width, 2 * width + _WIDTH_STEP, _WIDTH_STEP)
+    nearest = min(widths, key=lambda w: abs(_active(_of_width(design, w)) - _active(design)))
+    if nearest == width:
+        gap = format_share(abs(_active(_of_width(design, width)) / _active(design) - 1))
+        raise UsageError(
+            f"--arm iso-flop: a token costs {MOE_ARM} what it costs the design up to {gap}; no "
+            f"width of experts in steps of {_WIDTH_STEP} comes nearer"
         )
-        each = total_parameters(more) - total_parameters(few)
-        added = round((total_parameters(design) - total_parameters(few)) / each)
-        count = keys.num_experts_per_tok + max(0, added)
-        moe = replace(bare, model=with_keys(bare.model, {**wider, "num_experts": count}))
-    return moe
+    return _of_width(design, nearest)
+
+
+def _of_width(design: Design, width: int) -> Design:
+    """The MoE of the design's total with experts of this width."""
+    few = DecoderConfig.of(design.model).num_experts_per_tok
+
+    def made(count: int) -> Design:
+        keys = {"moe_intermediate_size": width, "num_experts": count}
+        return Design(model=with_keys(design.model, keys))
+
+    base = total_parameters(made(few))
+    each = total_parameters(made(few + 1)) - base
+    return made(few + max(0, round((total_parameters(design) - base) / each)))
 
 
 def _active(design: Design) -> int:
