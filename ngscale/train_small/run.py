@@ -99,7 +99,7 @@ def train_small(request: Request, store: CellStore) -> RunRecord:
 def run_job(job: "Job") -> tuple[RunRecord, dict[str, float]]:
     """Train what was planned: the record, and tokens/s by arm, which are no part of it."""
     pilot = _pilot(job)
-    cells = _run_cells(job, pilot.seeds if pilot else tuple(range(job.planned_seeds)))
+    cells = run_cells(job, pilot.seeds if pilot else tuple(range(job.planned_seeds)))
     speeds: dict[str, list[float]] = {arm.name: [] for arm in job.arms}
     for (name, _), cell in cells.items():
         speeds[name].append(cell.use.tokens_per_s)
@@ -303,7 +303,7 @@ class Pilot:
 def _pilot(job: Job) -> Pilot | None:
     if job.request.num_seeds is not None:
         return None
-    cells = _run_cells(job, PILOT_SEEDS)
+    cells = run_cells(job, PILOT_SEEDS)
     if any((arm.name, PILOT_SEEDS[-1]) not in cells for arm in job.arms):
         raise ResourceError("--seeds auto: the time does not hold its pilot; give more --hours")
     pairs = _pairs(job, cells, PILOT_SEEDS)
@@ -322,7 +322,7 @@ def _pilot(job: Job) -> Pilot | None:
 Results = dict[tuple[str, int], Cell]
 
 
-def _run_cells(job: Job, seeds: Sequence[int]) -> Results:
+def run_cells(job: Job, seeds: Sequence[int]) -> Results:
     """Seed by seed, every arm; a seed that the time cuts short is left out as a whole."""
     results: Results = {}
     total = len(seeds) * len(job.arms) * job.num_steps
