@@ -267,7 +267,9 @@ def _seen_table(runs: Sequence[Mapping[str, Any]]) -> Table:
                 "seen": seen,
                 "num_positions": _mean(items, "num_positions"),
                 "loss_nats": loss,
-                "design_minus": None if loss is None or own is None else own - loss,
+                "design_minus": None
+                if arm == "design" or loss is None or own is None
+                else own - loss,
             }
         )
     return Table(
