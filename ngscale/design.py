@@ -17,10 +17,10 @@ from ngscale.model_spec import ModelSpec, NgramGate
 from ngscale.ngram_config import (
     DECODER_MODEL_TYPE,
     EXTENSION_KEY,
-    NGRAM_KEYS,
     check_num_tables,
     spec_json,
     specs_if_any,
+    without_tables,
 )
 from ngscale.ngram_params import table_width
 from ngscale.policy import mode_policy
@@ -130,11 +130,13 @@ def _design(reader: ConfigReader) -> Design:
 
 
 def _refuse_unknown(reader: ConfigReader, values: _Recorder) -> None:
-    """A null or an empty value says nothing, so it changes nothing."""
+    """A null, an empty value or a switch that is off says nothing, so it changes nothing: what is
+    counted is what the architecture has without it.
+    """
     unknown = sorted(
         key
         for key in set(values) - values.asked - harmless_keys(reader.model_type)
-        if reader.values.get(key) not in (None, [], {})
+        if reader.values[key] not in (None, False, [], {}) or type(reader.values[key]) is int
     )
     if unknown:
         raise reader.fail(
@@ -155,7 +157,7 @@ def design_config(design: Design) -> dict[str, Any]:
     if design.model.model_type == DECODER_MODEL_TYPE:
         return decoder_config(design)
     own = dict(design.model.config)
-    bare = {key: value for key, value in own.items() if key not in NGRAM_KEYS}
+    bare = without_tables(own)
     for config in (own, bare):
         if specs_if_any(ConfigReader(config, design.model.model_type)) == design.ngrams:
             return config

@@ -145,9 +145,14 @@ class SortedRange:
 
 
 def count_first_tokens(
-    stream: TokenStream, pool: ThreadPoolExecutor, threads: int, *, frugal: bool
+    stream: TokenStream,
+    positions: tuple[int, int],
+    pool: ThreadPoolExecutor,
+    threads: int,
+    *,
+    frugal: bool,
 ) -> Int64[np.ndarray, " V0"]:
-    """Occurrences of every id.
+    """Occurrences of every id at positions [start, end).
 
     Raises:
         InputError: an id is not below ``vocab_size``.
@@ -164,11 +169,13 @@ def count_first_tokens(
                 )
         return counts
 
-    return sum(pool.map(count, _spans(stream, threads)), np.zeros(stream.vocab_size, np.int64))
+    spans = even_spans(positions, threads)
+    return sum(pool.map(count, spans), np.zeros(stream.vocab_size, np.int64))
 
 
 def plan_buckets(
     stream: TokenStream,
+    positions: tuple[int, int],
     order: int,
     pool: ThreadPoolExecutor,
     threads: int,
@@ -176,13 +183,16 @@ def plan_buckets(
     cross_documents: bool,
     frugal: bool,
 ) -> BucketPlan:
-    """Read the stream twice: count the tokens, then the buckets they suggest.
+    """Read [start, end) twice: count the tokens, then the buckets they suggest.
 
     Raises:
         InputError: an id is not below ``vocab_size``.
     """
-    token_counts = count_first_tokens(stream, pool, threads, frugal=frugal)
-    target = bucket_target(stream.num_tokens)
+    token_counts = count_first_tokens(stream, positions, pool, threads, frugal=frugal)
+    start, end = positions
+    after = (end, min(end + order - 1, stream.num_tokens))  # read by n-grams that begin before
+    count_first_tokens(stream, after, pool, 1, frugal=frugal)
+    target = bucket_target(end - start)
     entry = np.empty(stream.vocab_size, np.uint32)
     num_buckets = assign_buckets(token_counts, target, entry)
     ends = np.array([0, stream.num_tokens])
@@ -194,7 +204,7 @@ def plan_buckets(
             count_buckets(tokens, num, first, doc_starts, entry, counts)
         return counts
 
-    spans = _spans(stream, threads)
+    spans = even_spans(positions, threads)
     return BucketPlan(
         packing=Packing(order=order, vocab_size=stream.vocab_size),
         doc_starts=doc_starts,
@@ -257,8 +267,10 @@ def sort_range(
     return SortedRange(packing=plan.packing, words=words, starts=starts, distinct=distinct)
 
 
-def _spans(stream: TokenStream, threads: int) -> tuple[tuple[int, int], ...]:
-    edges = [stream.num_tokens * i // threads for i in range(threads + 1)]
+def even_spans(positions: tuple[int, int], number: int) -> tuple[tuple[int, int], ...]:
+    """[start, end) in ``number`` parts of about equal length."""
+    start, end = positions
+    edges = [start + (end - start) * i // number for i in range(number + 1)]
     return tuple(pairwise(edges))
 
 

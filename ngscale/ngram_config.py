@@ -186,8 +186,7 @@ def read_longcat(reader: ConfigReader) -> NgramSpec | None:
 
 def without_tables(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config without keys of n-gram tables, of any hash."""
-    keys = {key for family in _FAMILY_KEYS for key in family} | {EXTENSION_KEY}
-    return {key: value for key, value in config.items() if key not in keys}
+    return {key: value for key, value in config.items() if key not in NGRAM_KEYS}
 
 
 def with_longcat_tables(

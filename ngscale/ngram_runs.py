@@ -214,7 +214,12 @@ class PartWriter:
 
 @contextmanager
 def open_run(
-    directory: Path, stream: TokenStream, orders: Sequence[int], *, cross_documents: bool
+    directory: Path,
+    stream: TokenStream,
+    orders: Sequence[int],
+    *,
+    cross_documents: bool,
+    positions: tuple[int, int] | None = None,
 ) -> Iterator[NgramRun]:
     """The run directory of this stream; what a killed run left half-written is removed.
 
@@ -222,16 +227,30 @@ def open_run(
         ResourceError: another process works in it.
         InputError: the directory cannot be written.
     """
-    key = {
+    run = run_of(directory, stream, orders, cross_documents=cross_documents, positions=positions)
+    with work_directory(run.root):
+        yield run
+
+
+def run_of(
+    directory: Path,
+    stream: TokenStream,
+    orders: Sequence[int],
+    *,
+    cross_documents: bool,
+    positions: tuple[int, int] | None = None,
+) -> NgramRun:
+    """The same, whoever works in it: for reading, and for parts that nobody else writes."""
+    key: dict[str, Any] = {
         "format": _FORMAT,
         "stream_sha256": stream.sha256(),
         "vocab_size": stream.vocab_size,
         "cross_documents": cross_documents,
     }
+    if positions is not None:
+        key["positions"] = list(positions)
     name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-    run = NgramRun(root=directory / f"ngrams-{name}", key=key, orders=tuple(orders))
-    with work_directory(run.root):
-        yield run
+    return NgramRun(root=directory / f"ngrams-{name}", key=key, orders=tuple(orders))
 
 
 def _part_files(part: Path, order: int) -> tuple[tuple[Path, int], tuple[Path, int]]:

@@ -64,6 +64,7 @@ def count_ngrams(
     max_memory_bytes: int | None = None,
     directory: Path | None = None,
     threads: int | None = None,
+    positions: tuple[int, int] | None = None,
 ) -> dict[int, NgramTable]:
     """Tables for ``orders`` (2..max_order), those of which the corpus has at least one n-gram.
 
@@ -92,6 +93,7 @@ def count_ngrams(
         cross_documents=cross_documents,
         max_memory_bytes=max_memory_bytes,
         threads=threads,
+        positions=positions or (0, stream.num_tokens),
     )
     with ThreadPoolExecutor(threads) as pool:
         tables = {1: _single_tokens(job, pool)} if 1 in wanted else {}
@@ -99,7 +101,9 @@ def count_ngrams(
         if longer and directory is None:
             tables |= _count_in_memory(job, longer, pool)
         elif longer and directory is not None:
-            with open_run(directory, stream, longer, cross_documents=cross_documents) as run:
+            with open_run(
+                directory, stream, longer, cross_documents=cross_documents, positions=positions
+            ) as run:
                 tables |= _count_on_disk(job, longer, run, pool)
     return {order: table for order, table in tables.items() if table.distinct}
 
@@ -111,6 +115,11 @@ class _Job:
     cross_documents: bool
     max_memory_bytes: int | None
     threads: int
+    positions: tuple[int, int]
+
+    @property
+    def num_positions(self) -> int:
+        return self.positions[1] - self.positions[0]
 
     @property
     def frugal(self) -> bool:
@@ -119,6 +128,7 @@ class _Job:
     def plan(self, pool: ThreadPoolExecutor) -> BucketPlan:
         return plan_buckets(
             self.stream,
+            self.positions,
             max(self.orders),
             pool,
             self.threads,
@@ -138,7 +148,7 @@ def _wanted(max_order: int | None, orders: Sequence[int] | None) -> tuple[int, .
 
 
 def _single_tokens(job: _Job, pool: ThreadPoolExecutor) -> NgramTable:
-    counts = count_first_tokens(job.stream, pool, job.threads, frugal=job.frugal)
+    counts = count_first_tokens(job.stream, job.positions, pool, job.threads, frugal=job.frugal)
     ids = np.flatnonzero(counts)
     return NgramTable(order=1, tokens=ids[np.newaxis].astype(np.uint32), counts=counts[ids])
 
@@ -185,7 +195,7 @@ def _count_in_memory(
 ) -> dict[int, NgramTable]:
     plan = job.plan(pool)
     tables: dict[int, _GrowingTable] = {}
-    left = job.stream.num_tokens
+    left = job.num_positions
     for buckets in _ranges(job, plan, done={}):
         part = sort_range(job.stream, plan, buckets, orders, pool)
         left -= part.words.shape[1]
@@ -285,7 +295,7 @@ def _longest_range(
 ) -> int:
     limit = job.max_memory_bytes
     wide = plan.packing.num_words > 1
-    most_grams = max(2**20, -(-job.stream.num_tokens // _WIDE_RANGES)) if wide else _RANGE_GRAMS
+    most_grams = max(2**20, -(-job.num_positions // _WIDE_RANGES)) if wide else _RANGE_GRAMS
     grams = largest = 0
     for high in range(low, len(sizes)):
         grams += sizes[high]

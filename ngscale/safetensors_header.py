@@ -19,11 +19,13 @@ WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 MAX_HEADER_BYTES = 8 * 2**20
 """The format allows 100 MB; this is room for 60,000 tensors in one file."""
-_FREE_HEADER_BYTES = 2**20
-_DATA_PER_HEADER = 16
-"""A header above the first size must have as many times its data: parsed, it takes about as many
-times its own size in memory."""
 _MAX_INDEX_BYTES = 32 * 2**20
+_FREE_BYTES = 2**20
+_DATA_PER_BYTE = 16
+"""A header or index above the first size must have as many times its data: parsed, it takes about
+as many times its own size in memory."""
+_MAX_FILES = 4096
+"""That an index may name."""
 _MAX_SIZE = 2**40 - 1
 """Of a dimension: only a tensor without data can claim more."""
 _MAX_DIMENSIONS = 64
@@ -124,6 +126,14 @@ def weight_files(directory: Path) -> list[Path]:
             )
         raise InputError(f"{directory}: has neither {WEIGHTS_NAME} nor {INDEX_NAME}")
     index = directory / INDEX_NAME
+    shards = [file for file in directory.glob("*.safetensors") if file.is_file()]
+    num_data_bytes = sum(file.stat().st_size for file in shards)
+    most = _FREE_BYTES + num_data_bytes // _DATA_PER_BYTE
+    if (num_bytes := index.stat().st_size) > most:
+        raise InputError(
+            f"{index}: has {num_bytes} bytes; beside {num_data_bytes} bytes of safetensors at most "
+            f"{most} are read"
+        )
     weight_map = _read_index(str(index), _open(inside(directory, INDEX_NAME)))
     files = [inside(directory, name) for name in sorted(set(weight_map.values()))]
     if absent := next((file.name for file in files if not file.is_file()), None):
@@ -205,7 +215,10 @@ def _read_index(source: str, opened: tuple[BinaryIO, int] | None) -> dict[str, s
     for tensor, name in weight_map.items():
         if not isinstance(name, str) or not name.isprintable():
             raise InputError(f"{source}: weight_map: {shown(tensor)}: must be a file name")
-    for name in sorted(set(weight_map.values())):
+    names = sorted(set(weight_map.values()))
+    if len(names) > _MAX_FILES:
+        raise InputError(f"{source}: weight_map: {len(names)} files; at most {_MAX_FILES} are read")
+    for name in names:
         if not _FORBIDDEN_IN_NAMES.isdisjoint(name) or name.startswith("."):
             raise UnsafeInputError(
                 f"{source}: weight_map: {shown(name)}: lies outside the directory, or is not the "
@@ -247,7 +260,7 @@ def parse_header(
             "truncated or not safetensors"
         )
     num_data_bytes = num_bytes - 8 - length
-    most = min(MAX_HEADER_BYTES, _FREE_HEADER_BYTES + num_data_bytes // _DATA_PER_HEADER)
+    most = min(MAX_HEADER_BYTES, _FREE_BYTES + num_data_bytes // _DATA_PER_BYTE)
     if length > most:
         raise InputError(
             f"{source}: header length: {length}; before {num_data_bytes} bytes of data at most "

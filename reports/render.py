@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ngscale import budget
 from ngscale.audit import summary as audit_summary
 from ngscale.collisions import hit_rate, recommend, summary
 from ngscale.records import Report, RunRecord
@@ -41,6 +42,8 @@ def build_report(record: RunRecord) -> Report:
         if "audits" in record.results:
             return audit_summary.combined_report(record)
         return audit_summary.build_report(record)
+    if record.verb == "budget":
+        return budget.report(record)
     if record.verb == "lattice-score":
         return lattice_score.build_report(record)
     if record.verb == "adaptive-sweep":

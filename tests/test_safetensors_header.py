@@ -419,6 +419,28 @@ def test_a_malformed_index_is_refused(tmp_path: Path, index: str, problem: str) 
     assert problem in refuse(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("index", "num_data_bytes", "problem"),
+    [
+        (
+            json.dumps({"weight_map": {f"{i}": f"{i}.safetensors" for i in range(5000)}}),
+            2**20,
+            "weight_map: 5000 files; at most 4096 are read",
+        ),
+        ("{" + " " * 2**20, 0, "beside 0 bytes of safetensors at most 1048576 are read"),
+        ("{" + " " * 2**25, 2**30, "bytes; at most 33554432 are read"),
+    ],
+    ids=["files", "without data", "bytes"],
+)
+def test_a_huge_index_is_refused(
+    tmp_path: Path, index: str, num_data_bytes: int, problem: str
+) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with (tmp_path / "data.safetensors").open("wb") as file:
+        file.truncate(num_data_bytes)
+    assert problem in refuse(tmp_path)
+
+
 def test_index_and_shards_must_agree(tmp_path: Path) -> None:
     shards = {"1.safetensors": TWO, "2.safetensors": {"c": ("U8", [4])}}
     write_sharded(tmp_path, shards, d="2.safetensors")

@@ -43,6 +43,7 @@ def test_the_wheel_holds_the_package_and_corpora_and_no_stray_module(site: Path)
     assert (site / "ngscale/presets/longcat-flash-lite.json").is_file()
     assert (site / "ngscale/presets/policies.toml").is_file()
     assert (site / "ngscale/presets/ngram/longcat-2.0.json").is_file()
+    assert (site / "ngscale/presets/backbones/mixtral-8x7b.json").is_file()
 
 
 def test_collisions_runs_from_the_wheel_outside_the_checkout(site: Path, tmp_path: Path) -> None:

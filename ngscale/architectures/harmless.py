@@ -39,7 +39,8 @@ residual_dropout embedding_dropout dropout pretraining_tp output_attentions outp
 return_dict gradient_checkpointing torchscript is_decoder
 chunk_size_feed_forward problem_type id2label label2id finetuning_task use_return_dict
 cache_implementation quantization_config max_length temperature top_k top_p do_sample
-use_bfloat16 tf_legacy_loss
+use_bfloat16 tf_legacy_loss task_specific_params attention_softmax_in_fp32
+scale_attention_softmax_in_fp32
 """
 """Training and inference."""
 _SPARSE = """

@@ -57,6 +57,8 @@ class Traits:
     norm_vectors: int = 2
     """Vectors of ``hidden_size`` in a layer's norms; a bias is one, too."""
     final_norm_vectors: int = 1
+    only: tuple[tuple[str, str], ...] = ()
+    """(key, the one word of it that is understood)."""
 
 
 _ATTENTION_BIAS = ("attention_bias", False)
@@ -104,6 +106,7 @@ FAMILIES = {
         ties=True,
         norm_vectors=4,
         final_norm_vectors=2,
+        only=(("mlp_type", "default"), ("norm_type", "layer_norm")),
     ),
 }
 MODEL_TYPES = tuple(FAMILIES)
@@ -113,6 +116,7 @@ IGNORED = frozenset(
         "no_rope_layer_interval",
         "no_rope_layers",
         "sliding_window_pattern",
+        "sliding_window_size",
         "use_bidirectional_attention",
     )
 )
@@ -125,6 +129,8 @@ def read(reader: ConfigReader) -> ModelSpec:
     def bias(switch: Switch) -> bool:
         return switch if isinstance(switch, bool) else reader.flag(switch[0], default=switch[1])
 
+    for key, understood in traits.only:
+        reader.word(key, (understood,))
     hidden_size = reader.whole("hidden_size")
     ffn = FeedForward(
         hidden_size=hidden_size,

@@ -15,6 +15,7 @@ from ngscale.budget.proxies import proxy_answer, proxy_results
 from ngscale.budget.training_records import TrainingRecords
 from ngscale.budget.warnings import warnings
 from ngscale.design import Design
+from ngscale.ngram_params import RowDtype, ngram_parameters, row_bytes
 from ngscale.params import (
     Dtype,
     active_parameters,
@@ -43,6 +44,7 @@ def build(
     limits: Limits | None = None,
     trained: TrainingRecords | None = None,
     small: ProxySize | None = None,
+    explain: bool = False,
 ) -> RunRecord:
     """The budget of ``design``, which a config.json of this hash describes; with ``tensors``, those
     of a checkpoint, what that holds; with ``limits``, the frontier and candidates they allow; with
@@ -64,6 +66,7 @@ def build(
         **costs(design, dtype, workload),
         "tables": _tables(design),
         "table_rows": _table_rows(design),
+        "ngram_sets": _ngram_sets(design),
         "checkpoint": None if tensors is None else compare(design, tensors),
         "warnings": warnings(design),
         **evidence_results(facts),
@@ -84,6 +87,7 @@ def build(
             "target": target,
             "config_sha256": config_sha256,
             "dtype": dtype,
+            "explain": explain,
             "limits": None if limits is None else asdict(limits),
             "records": None if trained is None else len(trained.pairs),
             "proxy": None if small is None else asdict(small),
@@ -162,6 +166,38 @@ def _table_rows(design: Design) -> dict[str, int | float] | None:
         "total": sum(rows),
         "int32_share": sum(rows) / MAX_TABLE_ROWS,
     }
+
+
+_SCALE_BLOCK = 32
+"""Columns that share an E8M0 scale in DeepSeek-V4.1's tables (``ngram_params.row_bytes``)."""
+_ROW_DTYPES: tuple[RowDtype, ...] = ("fp32", "bf16", "fp8", "fp8_e8m0")
+
+
+def _ngram_sets(design: Design) -> list[dict[str, Any]]:
+    """Every set of tables: what its rows, padding and projections hold, and rows by dtype."""
+    sets = []
+    for i, spec in enumerate(design.ngrams):
+        width = design.table_width(spec)
+        counts = ngram_parameters(
+            spec,
+            hidden_size=design.model.hidden_size,
+            gate=design.gates[i] if i < len(design.gates) else None,
+        )
+        one_row = {name: row_bytes(width, name, scale_block=_SCALE_BLOCK) for name in _ROW_DTYPES}
+        sets.append(
+            {
+                "layers": list(spec.layers),
+                "fusion": spec.fusion,
+                "tables": spec.num_tables,
+                "width": width,
+                "parameters": counts.tables,
+                "padding_parameters": counts.padding,
+                "projection_parameters": counts.projections,
+                "row_bytes": one_row,
+                "bytes": {name: spec.physical_rows * size for name, size in one_row.items()},
+            }
+        )
+    return sets
 
 
 def _answer(target: str, results: dict[str, Any]) -> str:

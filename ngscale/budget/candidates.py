@@ -108,9 +108,7 @@ def document(candidate: Candidate, limits: Limits) -> dict[str, Any]:
     assert total == placed.trade.total_parameters, "the trade's arithmetic is not the design's"
     spec = design.ngram
     facts = facts_of(design, real_experts="most", training_tokens=limits.training_tokens)
-    rules = {
-        entry["key"]: entry["verdict"] for entry in evidence_json(facts) if entry["kind"] == "rule"
-    }
+    rules = [entry for entry in evidence_json(facts) if entry["kind"] == "rule"]
     return {
         "name": candidate.name,
         "why": candidate.why,
@@ -122,7 +120,8 @@ def document(candidate: Candidate, limits: Limits) -> dict[str, Any]:
             for name, count in active_parameters(design).items()
         },
         "table_rows": [] if spec is None else list(spec.table_rows),
-        "rules": rules,
+        "rules": {entry["key"]: entry["verdict"] for entry in rules},
+        "reasons": {entry["key"]: entry["reason"] for entry in rules},
         "amplification": None if spec is None else AMPLIFICATION_ADVICE,
         "config": config,
     }

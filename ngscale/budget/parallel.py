@@ -101,12 +101,8 @@ def _stage(design: Design, ranks: Ranks, index: int, own: Counter[Layer], places
         parameters["position_embedding"] += model.position_parameters
     if is_last:
         parameters["norms"] += model.final_norm_parameters
-        if not model.ties_embeddings:
-            parameters["lm_head"] += vocab + ceil(model.vocab_size / ranks.tp) * (
-                model.has_lm_head_bias
-            )
-        elif not is_first:
-            parameters["lm_head"] += vocab  # a copy of the word embedding
+        if not model.ties_embeddings or not is_first:  # tied: a copy of the word embedding
+            parameters["lm_head"] += vocab
     rows = 0
     for spec, gate in zip_longest(design.ngrams, design.gates):
         if not set(spec.layers or (0,)) & set(places):

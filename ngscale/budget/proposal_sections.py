@@ -45,6 +45,7 @@ def _candidates(results: Mapping[str, Any]) -> Section:
             "split.",
             *(f"{candidate['name']}: {candidate['why']}." for candidate in results["candidates"]),
             *missing,
+            *_caveats(results),
             f"Amplification: {next(iter(_advice(results)), 'no tables, none')}.",
             DOWNSTREAM_WARNING,
         ),
@@ -54,6 +55,20 @@ def _candidates(results: Mapping[str, Any]) -> Section:
             _rules(results["candidates"]),
         ),
     )
+
+
+_TOLD_RULES = ("longcat.entry", "longcat.cap", "engram.share")
+"""Rules of allocation: what they say of a design is told even beyond their range."""
+
+
+def _caveats(results: Mapping[str, Any]) -> list[str]:
+    """What the numbers on the best candidate rest on, and what speaks against them."""
+    best = next((c for c in results["candidates"] if c["name"] == "evidence-best"), None)
+    if best is None:
+        return []
+    rules = "; ".join(f"{key}: {best['reasons'][key]}" for key in _TOLD_RULES)
+    source = results["proposal"]["source"]
+    return [f"Loss by {source}: {best['loss_reason']}.", f"Of evidence-best say others: {rules}."]
 
 
 def _advice(results: Mapping[str, Any]) -> list[str]:

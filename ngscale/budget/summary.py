@@ -12,15 +12,21 @@ from ngscale.budget.proxies import proxy_section
 from ngscale.records import Column, Figure, Panel, Report, RunRecord, Section, Series, Table
 from ngscale.units import format_bytes, format_count
 
+_ROW_DTYPES = {
+    "fp32": "fp32",
+    "bf16": "bf16",
+    "fp8": "fp8, no scales",
+    "fp8_e8m0": "fp8, an E8M0 scale for every 32 columns",
+}
 _SMALLEST_BAR = 0.002
 """Groups below this share of both models would be bars without height."""
 
 
-def report(record: RunRecord, *, explain: bool = False) -> Report:
-    """What a person reads: where the parameters are, what they cost, what to doubt; with
-    ``explain`` how every cost was computed.
+def report(record: RunRecord) -> Report:
+    """What a person reads: where the parameters are, what they cost, what to doubt; if asked, how
+    every cost was computed.
     """
-    results = record.results
+    results, explain = record.results, record.inputs["explain"]
     sections = [] if results["proposal"] is None else proposal_sections(results)
     if results["proxy"] is not None:
         sections.append(proxy_section(results["proxy"]))
@@ -190,7 +196,40 @@ def _tables(results: Mapping[str, Any]) -> Section:
         Column(key="parameters", title="parameters", spec=","),
     )
     table = Table(name="tables", title="Tables", columns=columns, rows=results["tables"])
-    return Section(heading="The n-gram tables", tables=(table,))
+    stored = (
+        Column(key="stored_as", title="stored as"),
+        Column(key="row_bytes", title="bytes a row", spec=","),
+        Column(key="bytes", title="bytes of all rows", spec=","),
+        Column(key="size", title="size"),
+    )
+    rows = [
+        {
+            "stored_as": _ROW_DTYPES[dtype],
+            "row_bytes": one["row_bytes"][dtype],
+            "bytes": one["bytes"][dtype],
+            "size": format_bytes(one["bytes"][dtype]),
+        }
+        for one in results["ngram_sets"]
+        for dtype in _ROW_DTYPES
+    ]
+    return Section(
+        heading="The n-gram tables",
+        paragraphs=tuple(map(_set_told, results["ngram_sets"])),
+        tables=(table, Table(name="rows", title="Rows by type", columns=stored, rows=rows)),
+    )
+
+
+def _set_told(one: Mapping[str, Any]) -> str:
+    """One set of tables in a sentence."""
+    where = f"layers {', '.join(map(str, one['layers']))}" if one["layers"] else "the embedding"
+    padding = one["padding_parameters"]
+    return (
+        f"{one['tables']} tables of {one['width']} columns for {where}: "
+        f"{format_count(one['parameters'])} parameters"
+        + (f", {format_count(padding)} more of padding rows" if padding else "")
+        + f", {format_count(one['projection_parameters'])} in projections and gates (fusion "
+        f"{one['fusion']})."
+    )
 
 
 def _checkpoint(block: Mapping[str, Any]) -> Section:

@@ -1,6 +1,6 @@
 """Plan -> record: count the n-grams, measure every size, say what it means."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ class Counting:
     cross_documents: bool = False
     max_memory_bytes: int | None = None
     directory: Path | None = None
+    prepare: Callable[[TokenStream, Sequence[int]], object] | None = None
+    """Fills the directory beforehand, by other machines."""
 
 
 def run(
@@ -70,6 +72,8 @@ def count_tables(
     Raises:
         UsageError: the corpus is too short for one of them.
     """
+    if counting.prepare is not None:
+        counting.prepare(stream, orders)
     tables = count_ngrams(
         stream,
         orders=orders,

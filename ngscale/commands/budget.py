@@ -173,8 +173,9 @@ def budget(
         limits=limits,
         trained=None if records is None else read_training_records(records),
         small=small,
+        explain=explain,
     )
-    answer(record, report(record, explain=explain), as_json=as_json, out=out)
+    answer(record, report(record), as_json=as_json, out=out)
 
 
 def _read_checkpoint(source: str) -> tuple[Path | None, dict[str, TensorHeader]]:

@@ -17,6 +17,7 @@ from ngscale.commands.answer import (
     TokenizerOption,
     answer,
 )
+from ngscale.commands.cluster import Spread
 from ngscale.commands.recommend import Wanted
 from ngscale.commands.recommend import run as _recommend
 from ngscale.commands.source import read_source, run_directory
@@ -184,6 +185,43 @@ def collisions(
         Path | None,
         typer.Option(metavar="DIR", help="Save the counted n-grams as Parquet, an order a file."),
     ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Count n-grams in tasks: local (processes of this machine), slurm or ray. The "
+            "same bytes as without; --max-memory is each task's; after a kill the same command "
+            "does the rest.",
+        ),
+    ] = None,
+    tasks: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Parts of the corpus for --executor. Default: 8."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Tasks at a time. Default: as many as fit."),
+    ] = None,
+    cpus_per_task: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Processors of a task. Default: 1.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where tasks meet, on a disk that all machines see. Default: in the cache.",
+        ),
+    ] = None,
+    partition: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Slurm's partition.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(metavar="HH:MM:SS", help="Slurm's time limit of a task.")
+    ] = None,
+    sbatch: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="One more option of sbatch (account=me)."),
+    ] = None,
     text_field: TextFieldOption = "text",
     split: SplitOption = "train",
     dtype: DtypeOption = "uint16",
@@ -221,6 +259,20 @@ def collisions(
         raise UsageError("--at-tokens goes with --rule pooled, not with --hit-rate or --recommend")
     later = None if at_tokens is None else parse_count(at_tokens)
     memory = None if max_memory is None else parse_bytes(max_memory)
+    spread = Spread(
+        executor=executor,
+        tasks=tasks,
+        workers=workers,
+        cpus_per_task=cpus_per_task,
+        run_dir=run_dir,
+        partition=partition,
+        time=time,
+        sbatch=sbatch or (),
+    )
+    counted = target is not None and target.endswith(".parquet")
+    if executor is not None and (rule != "pooled" or hit_rate is not None or recommend or counted):
+        raise UsageError("--executor counts the n-grams of a --corpus for a pooled sweep")
+    launch = spread.launch(memory)
     if recommend:
         _recommend(
             Wanted(
@@ -278,7 +330,8 @@ def collisions(
     numbers = None if multipliers is None else _whole_numbers("--multipliers", multipliers)
     read_ratio = None if hit_rate is None else _positive("--hit-rate", hit_rate)
     grams = None
-    if target is not None and target.endswith(".parquet"):
+    if counted:
+        assert target is not None
         if later is not None:
             raise UsageError(f"{target}: --at-tokens draws documents again; give the --corpus")
         if corpus is not None or tokenizer is not None or rule != "pooled":
@@ -323,6 +376,8 @@ def collisions(
             max_memory_bytes=memory,
             directory=None if memory is None else run_directory(inputs, policy),
         )
+        if launch is not None:
+            counting = spread.counting(launch, counting, sorted(plan.sizes), inputs)
         if save_ngrams is None and later is None:
             record = runs.run(stream, plan, counting, inputs, progress, keep)
         else:

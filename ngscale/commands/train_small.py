@@ -2,7 +2,8 @@
 
 import math
 import os
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -21,6 +22,7 @@ from ngscale.commands.source import read_source
 from ngscale.errors import MissingExtraError, UsageError
 
 _DEVICES = ("auto", "cpu", "cuda")
+_SCHEDULES = ("wsd", "cosine")
 
 
 def train_small(
@@ -78,6 +80,24 @@ def train_small(
         bool, typer.Option("--dry-run", help="Stop at the plan: time and memory of every arm.")
     ] = False,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
+    accumulation: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Parts that a step's batch is taken in.")
+    ] = 1,
+    schedule: Annotated[
+        str, typer.Option(metavar="NAME", help="wsd (warmup, plateau, decay) or cosine.")
+    ] = "wsd",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the layers; CUDA only.")
+    ] = False,
+    checkpoint_every: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Steps between checkpoints (with --out).")
+    ] = 200,
+    keep_checkpoints: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Checkpoints of a run that are kept.")
+    ] = 2,
+    track: Annotated[
+        str | None, typer.Option(metavar="PROJECT", help="Report every run to a trackio project.")
+    ] = None,
     text_field: TextFieldOption = "text",
     split: SplitOption = "train",
     dtype: DtypeOption = "uint16",
@@ -89,11 +109,14 @@ def train_small(
 
     Verdicts are better, worse, equivalent or undecided, by paired differences over seeds. A run
     that cannot conclude says so: fewer than 3 seeds, fewer than 20 tokens per active parameter, or
-    comparisons that stay undecided. With --out, checkpoints are kept under runs/ and the same
-    command takes up finished runs.
+    comparisons that stay undecided. With --out, the same command takes up finished runs and
+    resumes the one that was cut short, to the last bit. torchrun -m ngscale train-small ... trains
+    on several processes, each of which holds its share of the tables.
 
     Example: ngscale train-small --hours 0.15 --out report
     """
+    if schedule not in _SCHEDULES:
+        raise UsageError(f"--schedule {schedule}: takes {', '.join(_SCHEDULES)}")
     if device not in _DEVICES:
         raise UsageError(f"--device {device}: takes {', '.join(_DEVICES)}")
     if seeds != "auto" and not (seeds.isascii() and seeds.isdigit() and int(seeds)):
@@ -106,6 +129,8 @@ def train_small(
     try:
         from ngscale.train_small.candidates import read_target, shrink_to
         from ngscale.train_small.cells import CellStore
+        from ngscale.train_small.config import TRAINING
+        from ngscale.train_small.distributed import is_first
         from ngscale.train_small.plan import plan_report
         from ngscale.train_small.run import Request, pick_device, plan_job, planned, run_job
         from ngscale.train_small.summary import build_report
@@ -142,17 +167,31 @@ def train_small(
         device=device,
         extra_arms=tuple(arm or ()),
         margin=margin,
+        training=replace(
+            TRAINING,
+            accumulation=accumulation,
+            schedule=cast("Literal['wsd', 'cosine']", schedule),
+        ),
+        compiled=compiled,
+        track=track,
     )
-    job = plan_job(request, CellStore(None if dry_run else out))
+    store = CellStore(
+        None if dry_run else out,
+        checkpoint_every=checkpoint_every,
+        keep_checkpoints=keep_checkpoints,
+    )
+    job = plan_job(request, store)
     if dry_run:
         plan = planned(job)
-        answer(plan, plan_report(plan), as_json=as_json, out=None)
+        if is_first():
+            answer(plan, plan_report(plan), as_json=as_json, out=None)
         return
     record, speeds = run_job(job)
-    answer(
-        record,
-        build_report(record),
-        as_json=as_json,
-        out=out,
-        measured={"tokens_per_s": speeds},
-    )
+    if is_first():
+        answer(
+            record,
+            build_report(record),
+            as_json=as_json,
+            out=out,
+            measured={"tokens_per_s": speeds},
+        )

@@ -30,10 +30,13 @@ from torch.distributed.checkpoint.state_dict_saver import save
 
 from ngscale.errors import InputError, ResourceError
 from ngscale.records import dump_json
+from ngscale.safetensors_header import inside, read_headers
 from ngscale.train_small.distributed import ALONE, World, agreed, wait_for_all
 
 DOCUMENT = "training.json"
 SCHEMA_VERSION = 1
+
+_WAY_OUT = "the checkpoint is damaged: remove its directory to resume from the one before"
 
 At = Callable[[str], None]
 """Told the name of each phase as it begins; tests kill the process there."""
@@ -176,7 +179,13 @@ def sizes(saved: Saved) -> dict[str, tuple[torch.dtype, torch.Size]]:
 
     Raises:
         InputError: a file is missing, damaged or does not cover its tensors.
+        UnsafeInputError: a file is a link out of the directory.
     """
+    try:
+        for path in saved.path.glob("*.safetensors"):
+            read_headers(inside(saved.path, path.name))
+    except InputError as error:
+        raise InputError(f"{error}; {_WAY_OUT}") from error
     try:
         metadata = HuggingFaceStorageReader(str(saved.path)).read_metadata()
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
@@ -246,10 +255,7 @@ def _read_document(path: Path) -> dict[str, Any]:
 
 def _damaged(path: Path, problem: str) -> InputError:
     line = " ".join(problem.split())[:300]
-    return InputError(
-        f"{path}: {line}; the checkpoint is damaged: remove its directory to resume from the one "
-        "before"
-    )
+    return InputError(f"{path}: {line}; {_WAY_OUT}")
 
 
 def _as_ours(target: Path, error: OSError | CheckpointException) -> InputError | ResourceError:

@@ -61,6 +61,17 @@ def join_world(device: torch.device) -> World:
     return World(rank=dist.get_rank(), size=size, files=files)
 
 
+def is_first() -> bool:
+    """Whether this process is the one that answers; known before the ranks have met."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def leave_world(world: World) -> None:
+    """After the last word with the other ranks."""
+    if world.size > 1:
+        dist.destroy_process_group()
+
+
 def local_device(kind: str) -> torch.device:
     """The CPU, or the CUDA device of this process on its machine."""
     if kind == "cuda":

@@ -131,7 +131,7 @@ class Trainer:
             alone = isinstance(self.model, Decoder) or last
             with contextlib.nullcontext() if alone else self.model.no_sync():  # type: ignore[operator]
                 self.at("forward")
-                loss = self._losses(part).mean() / len(parts)
+                loss = self._mean_loss(part) / len(parts)
                 self.at("backward")
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
@@ -190,18 +190,26 @@ class Trainer:
         losses = [gathered(part, self.world) for part in parts]
         return torch.cat(losses)[: self.num_held_out].double().cpu().numpy()
 
+    def _mean_loss(self, batch: Tensor) -> Tensor:
+        """Mean cross-entropy of the next token, through what averages the ranks' gradients."""
+        with self._mixed():
+            logits = self.model(batch[:, :-1])  # (B, T, V0)
+        return functional.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten())
+
     def _losses(self, batch: Tensor) -> Tensor:
-        """Cross-entropy of each next token [B, T], in float32 whatever the matrices ran in."""
-        on_cuda = self.device.type == "cuda"
-        mixed = torch.autocast("cuda", torch.bfloat16) if on_cuda else contextlib.nullcontext()
-        model = self.model if torch.is_grad_enabled() else self.decoder
-        with mixed:
-            logits = model(batch[:, :-1])  # (B, T, V0)
+        """The same at every position [B, T], without gradients."""
+        with self._mixed():
+            logits = self.decoder(batch[:, :-1])  # (B, T, V0)
         targets = batch[:, 1:]
         losses = functional.cross_entropy(
             logits.float().flatten(0, 1), targets.flatten(), reduction="none"
         )
         return losses.view_as(targets)
+
+    def _mixed(self) -> contextlib.AbstractContextManager[object]:
+        """bf16 matrices on CUDA, float32 on a CPU; losses are float32 on both."""
+        on_cuda = self.device.type == "cuda"
+        return torch.autocast("cuda", torch.bfloat16) if on_cuda else contextlib.nullcontext()
 
     def _to_device(self, batch: Int64[np.ndarray, "B width"]) -> Tensor:
         ids = torch.from_numpy(batch)
@@ -219,10 +227,12 @@ def _averaged(decoder: Decoder, world: World) -> nn.Module:
     """The decoder, whose gradients but the tables' are averaged over ranks."""
     if world.size == 1:
         return decoder
+    own = [name for name, _ in row_tables(decoder)]
+    own += [name for name, _ in decoder.named_buffers()]  # equal on all ranks, or summed here
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
-        decoder, [name for name, _ in row_tables(decoder)]
+        decoder, own
     )
-    return DistributedDataParallel(decoder, broadcast_buffers=False)
+    return DistributedDataParallel(decoder)
 
 
 @dataclass(slots=True, kw_only=True)

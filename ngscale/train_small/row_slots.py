@@ -61,6 +61,11 @@ class HostSlots:
     def refresh(self) -> None:
         """Nothing to do."""
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the map itself."""
+        return self._seen.nbytes + self._index.nbytes
+
     def _make_room(self, needed: int) -> None:
         from ngscale.kernels.row_slots import rebuild
 
@@ -125,7 +130,7 @@ class DeviceSlots:
 def distinct_rows(
     ids: Int64[Tensor, " n"], values: Tensor, num_rows: int
 ) -> tuple[Int64[Tensor, " u"], Tensor]:
-    """Distinct ids below ``num_rows``, and the sum of each one's ``values`` [n, d], on a CPU."""
+    """Distinct ids and the sum of each one's ``values`` [n, d], but ``num_rows``; on a CPU."""
     rows, place = torch.unique(ids, return_inverse=True)
     sums = values.new_zeros(len(rows), values.shape[1]).index_add_(0, place, values)
     foreign = bool(len(rows)) and int(rows[-1]) >= num_rows

@@ -3,7 +3,8 @@
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -33,6 +34,7 @@ from ngscale.train_small.distributed import (
     World,
     agreed,
     join_world,
+    leave_world,
     local_device,
     share,
     wait_for_all,
@@ -105,8 +107,10 @@ def run_job(job: "Job") -> tuple[RunRecord, dict[str, float]]:
         speeds[name].append(cell.use.tokens_per_s)
     means = {name: statistics.fmean(of_arm) for name, of_arm in speeds.items()}
     for name, mean in means.items():
-        say(f"{name}: {mean:,.0f} tokens/s, evaluations included")
-    return make_record(job, cells, pilot), means
+        _tell(job, f"{name}: {mean:,.0f} tokens/s, evaluations included")
+    record = make_record(job, cells, pilot)
+    leave_world(job.world)
+    return record, means
 
 
 def pick_device(name: str) -> torch.device:
@@ -213,6 +217,10 @@ def plan_job(request: Request, store: CellStore) -> Job:
     hours = None
     if request.tokens is None:
         hours = request.hours or _DEFAULT_HOURS[device.type]
+    if request.compiled and device.type != "cuda":
+        raise UsageError(
+            "--compile: is for --device cuda; on a CPU it compiles longer than it saves"
+        )
     arms = tuple(
         arm
         for one in request.candidates
@@ -246,10 +254,9 @@ def plan_job(request: Request, store: CellStore) -> Job:
         hours=hours,
     )
     job = replace(job, num_steps=int(agreed(_num_steps(job), world)))
-    if world.is_first:
-        for arm in arms:
-            say(_arm_plan_line(job, arm))
-        say(plan_line(job))
+    for arm in arms:
+        _tell(job, _arm_plan_line(job, arm))
+    _tell(job, plan_line(job))
     return job
 
 
@@ -315,7 +322,7 @@ def _pilot(job: Job) -> Pilot | None:
         fit = (job.deadline - time.monotonic()) / job.seed_s if job.hours else math.inf
         num_seeds = int(agreed(max(1.0, min(needed, _MAX_PLANNED_SEEDS, fit)), job.world))
         job.store.save_plan(inputs, num_seeds, "pilot")
-    say(f"pilot: sd of the differences {sd:.4f}, {needed} seeds needed, {num_seeds} taken")
+    _tell(job, f"pilot: sd of the differences {sd:.4f}, {needed} seeds needed, {num_seeds} taken")
     return Pilot(sd=sd, needed=needed, num_seeds=num_seeds)
 
 
@@ -326,12 +333,13 @@ def run_cells(job: Job, seeds: Sequence[int]) -> Results:
     """Seed by seed, every arm; a seed that the time cuts short is left out as a whole."""
     results: Results = {}
     total = len(seeds) * len(job.arms) * job.num_steps
-    with progress("training steps", total) as advance:
+    shown = progress("training steps", total) if job.world.is_first else _unseen()
+    with shown as advance:
         for finished, seed in enumerate(seeds):
             try:
                 of_seed = {(arm.name, seed): _run_cell(job, arm, seed, advance) for arm in job.arms}
             except OutOfTimeError:
-                say(f"the time is up: {finished} of {len(seeds)} seeds are finished")
+                _tell(job, f"the time is up: {finished} of {len(seeds)} seeds are finished")
                 break
             results |= of_seed
     if not results:
@@ -340,6 +348,21 @@ def run_cells(job: Job, seeds: Sequence[int]) -> Results:
             "give more --hours, or the same command with --out to take up finished runs"
         )
     return results
+
+
+def _tell(job: Job, line: str) -> None:
+    if job.world.is_first:
+        say(line)
+
+
+@contextmanager
+def _unseen() -> Iterator[Advance]:
+    """The progress of a rank that does not speak."""
+
+    def advance(steps: int = 1, /) -> None:
+        pass
+
+    yield advance
 
 
 def _run_cell(job: Job, arm: Arm, seed: int, advance: Advance) -> Cell:
@@ -352,7 +375,7 @@ def _run_cell(job: Job, arm: Arm, seed: int, advance: Advance) -> Cell:
     inputs = {**identity, "num_ranks": job.world.size}
     finished = job.store.load(arm, seed, inputs)
     if finished is not None:
-        say(f"{arm.name}, seed {seed}: finished before")
+        _tell(job, f"{arm.name}, seed {seed}: finished before")
         advance(job.num_steps)
         return finished
     if agreed(time.monotonic() + job.run_s(arm) - job.deadline, job.world) > 0:
@@ -384,7 +407,7 @@ def _run_cell(job: Job, arm: Arm, seed: int, advance: Advance) -> Cell:
     cell = Cell(result, use)
     if job.world.is_first:
         job.store.save(arm, seed, inputs, trainer.decoder, cell)
-        say(f"{arm.name}, seed {seed}: {result.val_loss_nats:.4f} nats/token held out")
+    _tell(job, f"{arm.name}, seed {seed}: {result.val_loss_nats:.4f} nats/token held out")
     wait_for_all(job.world)
     return cell
 
@@ -444,6 +467,7 @@ def planned(job: Job) -> RunRecord:
         )
         for arm in job.arms
     ]
+    leave_world(job.world)
     return plan_record(rows, answer=plan_line(job), inputs=_plan_inputs(job))
 
 

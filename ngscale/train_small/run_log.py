@@ -1,10 +1,12 @@
 """log.jsonl of one run: a line per log point and evaluation; and trackio, where it is asked for."""
 
+import contextlib
 import json
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from ngscale.errors import InputError, MissingExtraError
 
@@ -36,7 +38,10 @@ class Trackio:
             if error.name == "trackio":
                 raise MissingExtraError("trackio", "track") from error
             raise
-        self._run = trackio.init(project=project, name=name, config=dict(config), resume="allow")
+        with _aside():
+            self._run = trackio.init(
+                project=project, name=name, config=dict(config), resume="allow"
+            )
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
         """As ``Tracker``."""
@@ -44,7 +49,13 @@ class Trackio:
 
     def finish(self) -> None:
         """As ``Tracker``."""
-        self._run.finish()
+        with _aside():
+            self._run.finish()
+
+
+def _aside() -> contextlib.redirect_stdout[TextIO]:
+    """What trackio prints is no answer: it goes to stderr."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 class RunLog:

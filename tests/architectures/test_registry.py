@@ -56,7 +56,11 @@ def test_a_key_that_is_not_understood_is_named(name: str, key: str, tmp_path: Pa
     path = write(tmp_path, config_of(name) | {key: 3})
     with pytest.raises(InputError, match=rf"config\.json: {key}: is not known to "):
         read_design(path)
-    read_design(write(tmp_path, config_of(name) | {key: None}))
+    says_nothing: tuple[Any, ...] = (None, False, [], {})
+    for nothing in says_nothing:
+        read_design(write(tmp_path, config_of(name) | {key: nothing}))
+    with pytest.raises(InputError, match=key):
+        read_design(write(tmp_path, config_of(name) | {key: 0}))
 
 
 def test_a_nested_key_that_is_not_understood_is_named(tmp_path: Path) -> None:
@@ -251,3 +255,10 @@ def test_a_tied_head_is_the_word_embedding() -> None:
     headless = active["without_embedding_or_head"].maximum
     assert active["with_head"].maximum - headless == groups["word_embedding"] == 100 * 12
     assert "word_embedding" in active["with_head"].groups
+
+
+def test_a_word_for_another_block_is_refused() -> None:
+    config = config_of("llama-3.1-8b") | {"model_type": "starcoder2", "norm_type": "layer_norm"}
+    read_model(ConfigReader(config, "config.json"))
+    with pytest.raises(InputError, match="norm_type: must be one of layer_norm"):
+        read_model(ConfigReader(config | {"norm_type": "rms_norm"}, "config.json"))

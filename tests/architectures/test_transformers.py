@@ -10,6 +10,7 @@ import pytest
 from ngscale.architectures import READERS
 from ngscale.design import read_design
 from ngscale.params import GROUPS, parameter_groups
+from ngscale.presets import resolve
 from ngscale.tensor_groups import group_of, is_constant
 
 torch = pytest.importorskip("torch", reason="needs the extra [torch]")
@@ -302,6 +303,23 @@ def test_transformers_gives_longcats_zero_experts_weights(tmp_path: Path) -> Non
     ours = parameter_groups(read_design(written(config, tmp_path)))
     overcount = 3 * 5 * 2 * 11 * 48
     assert counts_of(config) == ours | {"experts": ours["experts"] + overcount}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "preset"),
+    [
+        ("mixtral", "mixtral-8x7b"),
+        ("deepseek_v3", "deepseek-v3"),
+        ("deepseek_v4", "deepseek-v4-flash"),
+        ("longcat_flash", "longcat-flash-chat"),
+    ],
+)
+def test_presets_are_the_defaults_of_their_classes(
+    model_type: str, preset: str, tmp_path: Path
+) -> None:
+    """transformers' defaults are the sizes of these released models."""
+    default = read_design(written(config_of(model_type, {}), tmp_path))
+    assert parameter_groups(default) == parameter_groups(read_design(resolve(preset)))
 
 
 def test_text_models_are_found_in_multimodal_configs(tmp_path: Path) -> None:

@@ -206,3 +206,18 @@ def test_a_prefetch_window_tells_the_hidden_batch() -> None:
     hidden = {tier["name"]: tier["max_batch_tokens"] for tier in tiers}
     assert hidden["host-thread"] == 46  # (56 - 0.1) / (12 x 0.1)
     assert hidden["nvme-pm9a3"] == 0  # one read alone takes longer
+
+
+def test_rows_weigh_what_their_type_and_scales_do() -> None:
+    """DeepSeek-V4.1 (HASHING 9.2): 384,006,168 and 384,016,682 rows of 256 columns, FP8; with a
+    scale of one byte for every 32 columns a row has 264 bytes.
+    """
+    design = read_design(presets.resolve("deepseek-v4.1-flash"))
+    record = build(design, target="v4.1", config_sha256="0" * 64, dtype="bf16")
+    first, second = record.results["ngram_sets"]
+    assert (first["layers"], second["layers"]) == ([1], [14])
+    assert first["parameters"] + second["parameters"] == 196_613_849_600
+    assert first["row_bytes"] == {"fp32": 1024, "bf16": 512, "fp8": 256, "fp8_e8m0": 264}
+    assert first["bytes"]["fp8_e8m0"] == 384_006_168 * 264
+    assert second["bytes"]["fp8"] == 384_016_682 * 256
+    assert first["padding_parameters"] == 0

@@ -11,81 +11,15 @@ from ngscale.budget.checkpoint import compare, verdict
 from ngscale.design import read_design
 from ngscale.params import parameter_groups
 from ngscale.safetensors_header import TensorHeader, read_headers
-from tests.safetensors_files import write_sharded, write_tensors
-
-Tensors = dict[str, tuple[str, list[int]]]
-
-
-def lite_tensors() -> Tensors:
-    """HASHING 9.1: every text tensor and the 17 of ``model.mtp``, bf16, routers fp32."""
-
-    def attention(prefix: str, between: str = "") -> Tensors:
-        shapes = {
-            "q_a_proj": [1536, 3072],
-            "q_a_layernorm": [1536],
-            "q_b_proj": [6144, 1536],
-            "kv_a_proj_with_mqa": [576, 3072],
-            "kv_a_layernorm": [512],
-            "kv_b_proj": [8192, 512],
-            "o_proj": [3072, 4096],
-        }
-        return {
-            f"{prefix}.self_attn{between}.{name}.weight": ("BF16", shape)
-            for name, shape in shapes.items()
-        }
-
-    def ffn(prefix: str, width: int) -> Tensors:
-        shapes = {"gate_proj": [width, 3072], "up_proj": [width, 3072], "down_proj": [3072, width]}
-        return {f"{prefix}.{name}.weight": ("BF16", shape) for name, shape in shapes.items()}
-
-    def norms(*names: str) -> Tensors:
-        return {f"{name}.weight": ("BF16", [3072]) for name in names}
-
-    tensors: Tensors = {
-        "model.embed_tokens.weight": ("BF16", [131072, 3072]),
-        "lm_head.weight": ("BF16", [131072, 3072]),
-        **norms("model.norm"),
-    }
-    for table in range(12):
-        prefix = "model.ngram_embeddings"
-        rows = 10223617 + 2 * table
-        tensors[f"{prefix}.embedders.{table}.weight"] = ("BF16", [rows, 256])
-        tensors[f"{prefix}.post_projs.{table}.weight"] = ("BF16", [3072, 256])
-    for layer in range(14):
-        prefix = f"model.layers.{layer}"
-        for half in range(2):
-            tensors |= attention(prefix, f".{half}")
-            tensors |= ffn(f"{prefix}.mlps.{half}", 6144)
-            tensors |= norms(
-                f"{prefix}.input_layernorm.{half}", f"{prefix}.post_attention_layernorm.{half}"
-            )
-        for expert in range(256):
-            tensors |= ffn(f"{prefix}.mlp.experts.{expert}", 1024)
-        router = f"{prefix}.mlp.router"
-        tensors[f"{router}.classifier.weight"] = ("F32", [384, 3072])
-        tensors[f"{router}.e_score_correction_bias"] = ("F32", [384])
-    mtp = "model.mtp.layers.0"
-    tensors |= {
-        "model.mtp.embed_tokens.weight": ("BF16", [131072, 3072]),
-        f"{mtp}.eh_proj.weight": ("BF16", [3072, 6144]),
-        **norms(
-            *("model.mtp.norm", f"{mtp}.input_layernorm", f"{mtp}.post_attention_layernorm"),
-        ),
-        f"{mtp}.enorm.m.weight": ("BF16", [3072]),
-        f"{mtp}.hnorm.m.weight": ("BF16", [3072]),
-    }
-    return tensors | attention(mtp) | ffn(f"{mtp}.transformer_layer.mlp", 6144)
+from reports.lite_shapes import write_headers
+from tests.safetensors_files import write_tensors
 
 
 @pytest.fixture(scope="module")
 def lite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Lite's 137 GB in 40 shards that take no room."""
     directory = tmp_path_factory.mktemp("longcat-flash-lite")
-    tensors = list(lite_tensors().items())
-    write_sharded(
-        directory,
-        {f"model-{part:05d}.safetensors": dict(tensors[part::40]) for part in range(40)},
-    )
+    write_headers(directory)
     (directory / "config.json").write_text(presets.resolve("longcat-flash-lite").read_text())
     return directory
 
@@ -150,6 +84,8 @@ def test_what_is_no_parameter_is_told_apart(tmp_path: Path) -> None:
             "model.layers.0.mlps.0.up_proj.weight": ("F8_E4M3", [6144, 3072]),
             "model.layers.0.mlps.0.up_proj.weight_scale_inv": ("F32", [48, 24]),
             "model.layers.0.self_attn.0.rotary_emb.inv_freq": ("F32", [32]),
+            "model.layers.0.mlp.experts.down_proj_blocks": ("U8", [4, 8, 3, 16]),  # gpt-oss
+            "model.layers.0.mlp.experts.down_proj_scales": ("U8", [4, 8, 3]),
         },
     )
     block = compare(design, read_headers(path))
@@ -158,7 +94,8 @@ def test_what_is_no_parameter_is_told_apart(tmp_path: Path) -> None:
         "word_embedding": 402_653_184,
         "copies": 402_653_184,
         "dense_ffn": 6144 * 3072,
-        "scales": 48 * 24,
+        "experts": 2 * 4 * 8 * 3 * 16,
+        "scales": 48 * 24 + 4 * 8 * 3,
         "constants": 32,
     }
 

@@ -9,6 +9,8 @@ from ngscale.budget import build, report
 from ngscale.design import read_design
 from ngscale.records import RunRecord, dump_json
 
+EVIDENCE = ("loss_differences", "rules", "laws", "curve_anchors")
+
 
 def record_of(name: str) -> RunRecord:
     design = read_design(presets.resolve(name))
@@ -37,6 +39,7 @@ def test_lites_report_has_every_part() -> None:
         "active",
         "trade",
         "tables",
+        "rows",
         "memory",
         "flops",
         "placement",
@@ -44,6 +47,7 @@ def test_lites_report_has_every_part() -> None:
         "anchors",
         "arithmetic",
         "warnings",
+        *EVIDENCE,
     ]
 
 
@@ -60,13 +64,14 @@ def test_a_report_without_tables_leaves_their_parts_out() -> None:
     assert [table.name for table in made.tables] == [
         *("groups", "active"),
         *("memory", "flops", "arithmetic"),
+        *EVIDENCE,
     ]
-    (figure,) = made.figures
+    figure, *_ = made.figures
     assert [series.label for series in figure.panels[0].series] == ["this design"]
 
 
 def test_bars_compare_the_design_with_its_equivalent() -> None:
-    (figure,) = report(record_of("longcat-flash-lite")).figures
+    figure, *_ = report(record_of("longcat-flash-lite")).figures
     (panel,) = figure.panels
     assert panel.x_ticks is not None
     here, equivalent = panel.series

@@ -86,6 +86,7 @@ def test_out_holds_the_whole_report(tmp_path: Path) -> None:
         "active.csv",
         "trade.csv",
         "tables.csv",
+        "rows.csv",
         "memory.csv",
         "flops.csv",
         "placement.csv",

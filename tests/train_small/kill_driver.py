@@ -102,7 +102,7 @@ def kill_at(point: Point) -> Callable[[str], None]:
             at("torn write")
             sync(handle)
 
-        os.fsync = torn
+        os.fsync = torn  # type: ignore[assignment]
     return at
 
 
