@@ -182,6 +182,19 @@ def _coefficient(reader: ConfigReader, key: str) -> float:
     return reader.number(key, default=0.0) if reader.values.get(key) else 0.0
 
 
+def read_gates(reader: ConfigReader, num_specs: int) -> tuple[NgramGate, ...]:
+    """Engram's readers, each of one residual stream."""
+    hidden_size = reader.whole("hidden_size")
+    return tuple(
+        NgramGate(
+            hidden_size=hidden_size,
+            joint_width=spec.num_tables * (spec.row_width or hidden_size // spec.num_tables),
+            conv_kernel=block.whole("conv_kernel", minimum=0, default=0),
+        )
+        for spec, block in zip(specs_if_any(reader), explicit_blocks(reader), strict=True)
+    )
+
+
 def decoder_model(keys: DecoderConfig) -> ModelSpec:
     """The model of these keys."""
     config = {"model_type": DECODER_MODEL_TYPE, **keys.as_config(), "tie_word_embeddings": False}

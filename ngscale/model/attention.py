@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ngscale.architectures.ngscale_moe import DecoderConfig
+from ngscale.model.rms_norm import RMSNorm
 
 _LATENT_EPS = 1e-6
 """Of the norms of both latents, whatever ``rms_norm_eps`` is (``modeling_longcat_flash.py``)."""
@@ -38,7 +39,7 @@ def rotate_neighbours(x: Float[Tensor, "... T h"], positions: Rotary) -> Tensor:
     """Rotate the pairs (2j, 2j + 1), as DeepSeek lays them out, and put all firsts before all
     seconds; queries and keys alike, so that their products are the same.
     """
-    paired = x.float().unflatten(-1, (-1, 2))
+    paired = x.float().reshape(*x.shape[:-1], -1, 2)
     return _turned(paired[..., 0], paired[..., 1], positions).to(x.dtype)
 
 
@@ -72,7 +73,8 @@ class Attention(nn.Module):
         return out
 
     def _heads(self, projected: Tensor) -> Tensor:
-        return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        batch, length, width = projected.shape
+        return projected.view(batch, length, width // self.head_dim, self.head_dim).transpose(1, 2)
 
 
 class LatentAttention(nn.Module):
@@ -88,12 +90,12 @@ class LatentAttention(nn.Module):
         self.nope_dim, self.rope_dim = model.qk_nope_head_dim, model.qk_rope_head_dim
         self.value_dim, self.kv_rank = model.v_head_dim, model.kv_lora_rank
         self.q_a_proj = nn.Linear(D, model.q_lora_rank, bias=False)
-        self.q_a_layernorm = nn.RMSNorm(model.q_lora_rank, eps=_LATENT_EPS)
+        self.q_a_layernorm = RMSNorm(model.q_lora_rank, eps=_LATENT_EPS)
         self.q_b_proj = nn.Linear(
             model.q_lora_rank, H * (self.nope_dim + self.rope_dim), bias=False
         )
         self.kv_a_proj_with_mqa = nn.Linear(D, self.kv_rank + self.rope_dim, bias=False)
-        self.kv_a_layernorm = nn.RMSNorm(self.kv_rank, eps=_LATENT_EPS)
+        self.kv_a_layernorm = RMSNorm(self.kv_rank, eps=_LATENT_EPS)
         self.kv_b_proj = nn.Linear(self.kv_rank, H * (self.nope_dim + self.value_dim), bias=False)
         self.o_proj = nn.Linear(H * self.value_dim, D, bias=False)
         self.query_scale = (D / model.q_lora_rank) ** 0.5 if model.mla_scale_lora else 1.0
@@ -103,12 +105,13 @@ class LatentAttention(nn.Module):
         """What the block adds to the stream."""
         H = self.num_heads
         query = self.query_scale * self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
-        query = query.unflatten(-1, (H, -1)).transpose(1, 2)  # (B, H, T, n + h)
+        batch, length = x.shape[:2]
+        query = query.view(batch, length, H, -1).transpose(1, 2)  # (B, H, T, n + h)
         plain, turning = query.split([self.nope_dim, self.rope_dim], dim=-1)
         query = torch.cat([plain, rotate_neighbours(turning, positions)], dim=-1)
         latent, shared_key = self.kv_a_proj_with_mqa(x).split([self.kv_rank, self.rope_dim], dim=-1)
         expanded = self.kv_b_proj(self.latent_scale * self.kv_a_layernorm(latent))
-        expanded = expanded.unflatten(-1, (H, -1)).transpose(1, 2)  # (B, H, T, n + v)
+        expanded = expanded.view(batch, length, H, -1).transpose(1, 2)  # (B, H, T, n + v)
         key, value = expanded.split([self.nope_dim, self.value_dim], dim=-1)
         turned = rotate_neighbours(shared_key, positions).unsqueeze(1)  # (B, 1, T, h)
         key = torch.cat([key, turned.expand(-1, H, -1, -1)], dim=-1)

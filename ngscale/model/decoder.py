@@ -23,6 +23,7 @@ from ngscale.model.initialise import fill_normal, fill_slices
 from ngscale.model.longcat_keys import decoder_keys
 from ngscale.model.loss import linear_cross_entropy
 from ngscale.model.moe import MixtureOfExperts
+from ngscale.model.rms_norm import RMSNorm
 from ngscale.spec import NgramSpec
 from ngscale.tensor_groups import group_of
 
@@ -35,9 +36,9 @@ class Block(nn.Module):
     def __init__(self, model: DecoderConfig, ngram: NgramReader | None = None) -> None:
         super().__init__()
         self.ngram = ngram
-        self.input_layernorm = nn.RMSNorm(model.hidden_size, eps=model.rms_norm_eps)
+        self.input_layernorm = RMSNorm(model.hidden_size, eps=model.rms_norm_eps)
         self.self_attn = _attention(model)
-        self.post_attention_layernorm = nn.RMSNorm(model.hidden_size, eps=model.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(model.hidden_size, eps=model.rms_norm_eps)
         self.mlp = MixtureOfExperts(model)
 
     def forward(
@@ -65,12 +66,10 @@ class ShortcutBlock(nn.Module):
         super().__init__()
         D, F = model.hidden_size, model.intermediate_size
         self.ngram = ngram
-        self.input_layernorm = nn.ModuleList(
-            nn.RMSNorm(D, eps=model.rms_norm_eps) for _ in range(2)
-        )
+        self.input_layernorm = nn.ModuleList(RMSNorm(D, eps=model.rms_norm_eps) for _ in range(2))
         self.self_attn = nn.ModuleList(_attention(model) for _ in range(2))
         self.post_attention_layernorm = nn.ModuleList(
-            nn.RMSNorm(D, eps=model.rms_norm_eps) for _ in range(2)
+            RMSNorm(D, eps=model.rms_norm_eps) for _ in range(2)
         )
         first = FeedForward(D, F) if embedding is None else EmbeddedFeedForward(D, F, embedding)
         self.mlps = nn.ModuleList([first, FeedForward(D, F)])
@@ -129,7 +128,7 @@ class Decoder(nn.Module):
             else ShortcutBlock(model, readers.get(index), embeddings.get(index))
             for index in range(model.num_hidden_layers)
         )
-        self.norm = nn.RMSNorm(model.hidden_size, eps=model.rms_norm_eps)
+        self.norm = RMSNorm(model.hidden_size, eps=model.rms_norm_eps)
         self.lm_head = nn.Linear(model.hidden_size, model.vocab_size, bias=False)
 
     def forward(

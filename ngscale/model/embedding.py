@@ -12,6 +12,8 @@ from torch.nn import functional
 from ngscale.errors import SpecError
 from ngscale.hashing.torch_twin import NgramHash, StreamState
 from ngscale.model.initialise import fill_normal
+from ngscale.model.precision import autocast_dtype
+from ngscale.model.rms_norm import RMSNorm
 from ngscale.model_spec import NgramGate
 from ngscale.ngram_params import table_width
 from ngscale.spec import NgramSpec
@@ -29,7 +31,12 @@ class NgramTables(nn.Module):
     """
 
     def __init__(
-        self, spec: NgramSpec, width: int, *, compressed_ids: Int64[Tensor, " V0"] | None
+        self,
+        spec: NgramSpec,
+        width: int,
+        *,
+        compressed_ids: Int64[Tensor, " V0"] | None,
+        sparse_gradient: bool = False,
     ) -> None:
         super().__init__()
         if (spec.compressed_vocab is None) != (compressed_ids is None):
@@ -37,7 +44,7 @@ class NgramTables(nn.Module):
             raise SpecError(f"the hash {what} compressed id of every token (compressed_ids)")
         self.spec = spec
         self.table_width = width
-        self.tables = nn.Embedding(spec.physical_rows, width)
+        self.tables = nn.Embedding(spec.physical_rows, width, sparse=sparse_gradient)
         self.row_ids = NgramHash(spec)
         self.compressed_ids: Tensor | None
         self.register_buffer("compressed_ids", compressed_ids)
@@ -68,7 +75,7 @@ class NgramTables(nn.Module):
             self._hashed(tokens), segments=segments, dead=dead, state=state
         )
         ids = found.ids if found.reads is None else found.ids.clamp_min(0)
-        rows = self.tables(ids + self.table_starts)  # (B, T, E, d)
+        rows: Tensor = self.tables(ids + self.table_starts)  # (B, T, E, d)
         if found.reads is not None:
             rows = rows.masked_fill(~found.reads.unsqueeze(-1), 0)
         return rows.flatten(-2)
@@ -138,6 +145,11 @@ class NgramEmbedding(NgramTables):
     state=state)``, from ``state=None`` on, gives what one pass over the whole sequence gives. The
     state is N-1 ids a sequence.
 
+    With ``sparse_gradient`` the gradient of the tables holds the rows that were read and no others
+    (a sparse tensor, for ``torch.optim.SparseAdam``, whose moments of other rows stand still): the
+    dense one is as large as the tables, and zeroing it takes longer than all else where they are
+    much larger than a batch (``benchmarks/ngram_embedding.py``). FSDP2 takes dense ones only.
+
     Runs under autocast (the sum stays in float32), ``torch.compile`` (one graph) and FSDP2
     (``fully_shard(embedding)``; call ``initialise`` before), without a host sync.
 
@@ -160,10 +172,13 @@ class NgramEmbedding(NgramTables):
         spec: NgramSpec,
         *,
         compressed_ids: Int64[Tensor, " V0"] | None = None,
+        sparse_gradient: bool = False,
     ) -> None:
         width = table_width(spec, hidden_size)
         _check(spec, hidden_size, width)
-        super().__init__(spec, width, compressed_ids=compressed_ids)
+        super().__init__(
+            spec, width, compressed_ids=compressed_ids, sparse_gradient=sparse_gradient
+        )
         self.word_embeddings = nn.Embedding(vocab_size, hidden_size)
         self.projection: nn.Linear | None = None
         if spec.fusion != "added":
@@ -230,13 +245,14 @@ class NgramEmbedding(NgramTables):
         """The sum above, times the factor of amplification."""
         a, b = self.factor * self.word_scale, self.factor * self.row_scale
         if self.projection is None:
-            summed = rows.unflatten(-1, (self.spec.num_tables, -1)).sum(-2)
+            summed: Tensor = rows.view(*words.shape[:2], self.spec.num_tables, -1).sum(-2)
             return a * words + b * summed
         if self.spec.fusion == "concat":
             joined: Tensor = self.projection(torch.cat([words, rows], dim=-1))
             return joined if self.factor == 1 else self.factor * joined
-        if torch.is_autocast_enabled(words.device.type):
-            return a * words + b * self.projection(rows)
+        if autocast_dtype(words) is not None:
+            summed = self.projection(rows)
+            return a * words + b * summed
         fused = torch.addmm(
             words.flatten(0, 1), rows.flatten(0, 1), self.projection.weight.T, beta=a, alpha=b
         )
@@ -305,12 +321,12 @@ class NgramReader(NgramTables):
         self.hidden_size = hidden_size
         self.key_proj = nn.Linear(self.joint_width, hidden_size, bias=gate.bias)
         self.value_proj = nn.Linear(self.joint_width, hidden_size, bias=gate.bias)
-        self.norm_key = nn.RMSNorm(hidden_size, eps=eps)
-        self.norm_query = nn.RMSNorm(hidden_size, eps=eps)
-        self.norm_conv: nn.RMSNorm | None = None
+        self.norm_key = RMSNorm(hidden_size, eps=eps)
+        self.norm_query = RMSNorm(hidden_size, eps=eps)
+        self.norm_conv: RMSNorm | None = None
         self.conv1d: nn.Conv1d | None = None
         if gate.conv_kernel:
-            self.norm_conv = nn.RMSNorm(hidden_size, eps=eps)
+            self.norm_conv = RMSNorm(hidden_size, eps=eps)
             kernel: dict[str, Any] = {"kernel_size": gate.conv_kernel, "dilation": spec.max_order}
             self.conv1d = nn.Conv1d(
                 hidden_size, hidden_size, groups=hidden_size, bias=False, **kernel
@@ -342,7 +358,7 @@ class NgramReader(NgramTables):
         key, query = self.norm_key(self.key_proj(rows)), self.norm_query(stream)
         score = (key * query).sum(-1, keepdim=True).float() / math.sqrt(self.hidden_size)
         gate = (score.sign() * score.abs().clamp_min(1e-6).sqrt()).sigmoid()
-        value = gate * self.value_proj(rows)  # (B, T, D)
+        value: Tensor = gate * self.value_proj(rows)  # (B, T, D)
         if self.conv1d is None or self.norm_conv is None:
             return value
         reach = (self.conv1d.kernel_size[0] - 1) * self.conv1d.dilation[0]

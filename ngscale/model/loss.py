@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ngscale.model.precision import autocast_dtype
+
 _CHUNK_VALUES = 2**20
 """Logits held at once, in float32."""
 
@@ -18,13 +20,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         hidden: Float[Tensor, "S D"],
         weight: Float[Tensor, "V D"],
         targets: Int64[Tensor, " S"],
     ) -> Tensor:
-        num_rows = max(1, _CHUNK_VALUES // len(weight))
+        num_rows, share = max(1, _CHUNK_VALUES // len(weight)), 1 / len(hidden)
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
         # Summed in float32: a sum of bfloat16 chunks would lose their low bits.
@@ -32,25 +34,29 @@ class _LinearCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for start in range(0, len(hidden), num_rows):
             part = hidden[start : start + num_rows]
-            wanted = targets[start : start + num_rows].unsqueeze(1)
+            wanted = targets[start : start + num_rows]
             logits = (part @ weight.T).float()  # (C, V)
-            normaliser = logits.logsumexp(dim=1, keepdim=True)
-            total += (normaliser - logits.gather(1, wanted)).sum()
-            if grad_hidden is None and grad_weight is None:
-                continue
-            slope = logits.sub_(normaliser).exp_()  # softmax, in place
-            slope.scatter_add_(1, wanted, slope.new_full((1, 1), -1.0).expand_as(wanted))
-            slope = slope.mul_(1 / len(hidden)).to(part.dtype)
+            of_target = logits.gather(1, wanted.unsqueeze(1))
+            peak = logits.amax(dim=1, keepdim=True)
+            powers = logits.sub_(peak).exp_()  # in place: the logits are not needed again
+            summed = powers.sum(dim=1, keepdim=True)
+            total += (summed.log() + peak - of_target).sum()
+            # softmax = powers / summed, divided where there are D columns instead of V.
+            scale = share / summed
+            powers = powers.to(part.dtype)
             if grad_hidden is not None:
-                grad_hidden[start : start + num_rows] = slope @ weight
+                mean = (powers @ weight).float() * scale
+                grad_hidden[start : start + num_rows] = mean - share * weight[wanted].float()
             if grad_weight is not None:
+                scaled = part.float() * scale
                 if part.dtype == torch.float32:
-                    grad_weight.addmm_(slope.T, part)
+                    grad_weight.addmm_(powers.T, scaled)
                 else:
-                    grad_weight += slope.T @ part
+                    grad_weight += powers.T @ scaled.to(part.dtype)
+                grad_weight.index_add_(0, wanted, part.float(), alpha=-share)
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.weight_dtype = weight.dtype
-        return total / len(hidden)
+        return total * share
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -70,12 +76,9 @@ def linear_cross_entropy(
 
     In autocast's dtype where it is on. At most 2**20 logits are in memory at a time.
     """
-    device = hidden.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
+    if (dtype := autocast_dtype(hidden)) is not None:
         hidden, weight = hidden.to(dtype), weight.to(dtype)
-    with torch.autocast(device, enabled=False):
-        loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden.flatten(0, -2), weight, targets.flatten()
-        )
+    loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden.flatten(0, -2), weight, targets.flatten()
+    )
     return loss
