@@ -62,7 +62,8 @@ class DecoderConfig:
     router_aux_loss_coef: float = 0.0
     """Of the sequence-wise balance loss (arXiv:2412.19437, Eq. 17 to 20); 0: none."""
     attention: Literal["gqa", "mla"] = "gqa"
-    """Grouped-query, or latent (arXiv:2405.04434); the latter has no ``num_key_value_heads``."""
+    """Grouped-query, or latent (arXiv:2405.04434), for which ``num_key_value_heads`` and
+    ``head_dim`` say nothing."""
     q_lora_rank: int = 0
     kv_lora_rank: int = 0
     qk_nope_head_dim: int = 0
@@ -133,21 +134,6 @@ def read(reader: ConfigReader) -> ModelSpec:
     if reader.flag("tie_word_embeddings"):
         raise reader.fail("tie_word_embeddings", "true is not understood; only false is")
     return replace(decoder_model(_keys(reader)), config=dict(reader.values))
-
-
-def read_gates(reader: ConfigReader, num_specs: int) -> tuple[NgramGate, ...]:
-    """Engram's reader in the layers, with the convolution that a block names."""
-    hidden_size = reader.whole("hidden_size")
-    blocks, specs = explicit_blocks(reader), specs_if_any(reader)
-    assert len(blocks) == len(specs) == num_specs
-    return tuple(
-        NgramGate(
-            hidden_size=hidden_size,
-            joint_width=spec.num_tables * (spec.row_width or hidden_size // spec.num_tables),
-            conv_kernel=block.whole("conv_kernel", minimum=0, default=0),
-        )
-        for spec, block in zip(specs, blocks, strict=True)
-    )
 
 
 def _keys(reader: ConfigReader) -> DecoderConfig:
