@@ -147,6 +147,12 @@ def train_small(
     found = read_target(target, shrink_to(pick_device(device).type, most_active))
     for clause in found.left_out:
         say(f"left out: {clause}")
+    for candidate in found.candidates:
+        if candidate.shrunk is not None:
+            what = candidate.name or "the design"
+            say(
+                f"{what} is too big: its proxy is trained. Lost: {' '.join(candidate.shrunk['lost'])}"
+            )
     is_ids = is_bin(corpus or default_sources())
     stream, source = read_source(
         corpus,
