@@ -1,12 +1,11 @@
-"""What is trained: the built-in design, the arms made from a design, and the constants."""
+"""What is trained: the built-in design, and the constants."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design
-from ngscale.errors import SpecError
-from ngscale.params import active_parameters, parameter_equivalent_moe
+from ngscale.params import active_parameters
 from ngscale.policy import mode_policy
 from ngscale.spec import longcat_spec
 
@@ -104,29 +103,3 @@ class Arm:
     def active_parameters(self) -> int:
         """Per token, with projections and lm_head and without the rows of embeddings read."""
         return active_parameters(self.design)["with_projections"].maximum
-
-
-DESIGN_ARM = "design"
-MOE_ARM = "equivalent-moe"
-PLACEBO_ARM = "capacity-1"
-
-
-def make_arms(design: Design) -> tuple[Arm, ...]:
-    """The design; the MoE with its parameters in experts; the placebo with 1-row tables.
-
-    A table of one row adds the same vector to every token: the placebo keeps the projections and
-    the division by 1 + E and loses what n-grams tell, so the design must beat it too.
-
-    Raises:
-        SpecError: the design has no tables, or no number of experts comes within 1% of its
-            total parameters.
-    """
-    spec = design.ngram
-    if spec is None:
-        raise SpecError("the design has no n-gram tables, so there is nothing to compare")
-    placebo = replace(spec, table_rows=(1,) * spec.num_tables)
-    return (
-        Arm(name=DESIGN_ARM, design=design),
-        Arm(name=MOE_ARM, design=parameter_equivalent_moe(design)),
-        Arm(name=PLACEBO_ARM, design=replace(design, ngrams=(placebo,))),
-    )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+from ngscale.architectures import with_keys
 from ngscale.cli import app
 from ngscale.design import decoder_config
+from ngscale.train_small.config import DEFAULT_DESIGN
 from tests.model.small import DESIGN, PLAIN
 
 
@@ -28,13 +31,24 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def target(tmp_path: Path) -> str:
+    """A design of the embedded tokenizer whose steps take milliseconds."""
+    path = tmp_path / "narrow" / "config.json"
+    path.parent.mkdir()
+    keys = {"hidden_size": 32, "num_hidden_layers": 2, "head_dim": 8, "moe_intermediate_size": 16}
+    narrow = with_keys(DEFAULT_DESIGN.model, keys)
+    path.write_text(json.dumps(decoder_config(replace(DEFAULT_DESIGN, model=narrow))))
+    return str(path)
+
+
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["train-small", *arguments])
 
 
-def test_a_tiny_run_says_smoke_test_and_writes_everything(tmp_path: Path) -> None:
+def test_a_tiny_run_says_smoke_test_and_writes_everything(tmp_path: Path, target: str) -> None:
     out = tmp_path / "out"
-    result = run("--tokens", "1024", "--seeds", "1", "--json", "--out", str(out))
+    result = run(target, "--tokens", "1024", "--seeds", "1", "--json", "--out", str(out))
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
     assert (document["schema_version"], document["verb"]) == (1, "train-small")
@@ -53,14 +67,33 @@ def test_a_tiny_run_says_smoke_test_and_writes_everything(tmp_path: Path) -> Non
         "model.safetensors",
         "run.json",
     ]
-    assert "plan: 3 arms x 1 seeds x 1,024 tokens" in result.stderr
+    assert "plan: 5 arms x 1 seeds x 1,024 tokens" in result.stderr
+    assert "MiB at the peak" in result.stderr
     assert "tokens/s" in result.stderr
+    assert "Tokens/s: design " in (out / "README.md").read_text()
+    environment = json.loads((out / "environment.json").read_bytes())
+    assert set(environment["tokens_per_s"]) == {arm["name"] for arm in document["arms"]}
+
+
+def test_a_dry_run_stops_at_the_plan(tmp_path: Path, target: str) -> None:
+    out = tmp_path / "out"
+    options = ("--tokens", "2048", "--arm", "ideal-hash", "--json", "--out", str(out))
+    result = run(target, "--dry-run", *options)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["answer"].startswith("plan: 6 arms x 3 seeds x 2,048 tokens (2 steps, ")
+    assert [arm["arm"] for arm in document["arms"]][-1] == "ideal-hash"
+    assert min(arm["memory_bytes"] for arm in document["arms"]) > 0
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["longcat-flash-lite"], 2, "longcat-flash-lite: is of model_type longcat_flash_ngram"),
+        (["deepseek-v4.1-flash"], 3, "cannot be shrunk: "),
+        (["--seeds", "0"], 2, "--seeds 0: takes a number, at least 1, or auto"),
+        (["--margin", "nan"], 2, "--margin nan: takes a positive number of nats"),
+        (["--arm", "better"], 2, "--arm better: known are capacity-1, unigram-tables, "),
         (["nowhere"], 3, "nowhere: no such file"),
         (["--device", "tpu"], 2, "--device tpu: takes auto, cpu, cuda"),
         (["--schedule", "linear"], 2, "--schedule linear: takes wsd, cosine"),

@@ -4,6 +4,7 @@ import numpy as np
 
 from ngscale.design import Design
 from ngscale.tokens import TokenStream
+from ngscale.train_small.candidates import Candidate
 from ngscale.train_small.config import Training
 from ngscale.train_small.run import Request
 from tests.model.small import DESIGN
@@ -36,7 +37,7 @@ def request(
 ) -> Request:
     corpus = stream()
     return Request(
-        design=design,
+        candidates=(Candidate(design=design),),
         stream=corpus,
         source={"corpus": {"sha256_of_tokens": corpus.sha256()}},
         num_seeds=num_seeds,
