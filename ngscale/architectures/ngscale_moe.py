@@ -56,8 +56,8 @@ class Yarn:
     def _temperature(self, mscale: float) -> float:
         return 0.1 * mscale * math.log(self.factor) + 1.0 if self.factor > 1 else 1.0
 
-    def kept(self, dim: int, theta: float) -> list[float]:
-        """Share of its own frequency that each of ``dim / 2`` pairs keeps."""
+    def ramp(self, dim: int, theta: float) -> tuple[float, float]:
+        """Pair j of ``dim / 2`` is stretched by a share of (j - first) / second, within 0 and 1."""
         length = self.original_max_position_embeddings
 
         def turning(times: float) -> float:
@@ -66,8 +66,7 @@ class Yarn:
 
         low = max(math.floor(turning(self.beta_fast)), 0)
         high = min(math.ceil(turning(self.beta_slow)), dim - 1)
-        width = high - low or 0.001
-        return [1 - min(max((pair - low) / width, 0.0), 1.0) for pair in range(dim // 2)]
+        return low, high - low or 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

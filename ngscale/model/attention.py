@@ -29,8 +29,9 @@ def rotary(
     positions = torch.arange(length, device=device, dtype=torch.float32)
     frequencies = theta**-exponents
     if yarn is not None:
-        kept = torch.tensor(yarn.kept(dim, theta), device=device)
-        frequencies = frequencies * (kept + (1 - kept) / yarn.factor)
+        low, width = yarn.ramp(dim, theta)
+        stretched = ((torch.arange(dim // 2, device=device) - low) / width).clamp(0, 1)
+        frequencies = frequencies * (1 - stretched + stretched / yarn.factor)
     angles = torch.outer(positions, frequencies)
     factor = 1.0 if yarn is None else yarn.attention_factor
     return Rotary(angles.cos() * factor, angles.sin() * factor)
