@@ -151,7 +151,8 @@ def train_small(
         if candidate.shrunk is not None:
             what = candidate.name or "the design"
             say(
-                f"{what} is too big: its proxy is trained. Lost: {' '.join(candidate.shrunk['lost'])}"
+                f"{what} is too big: its proxy is trained. Lost: "
+                + " ".join(candidate.shrunk["lost"])
             )
     is_ids = is_bin(corpus or default_sources())
     stream, source = read_source(
