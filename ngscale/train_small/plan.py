@@ -11,7 +11,7 @@ from ngscale.errors import ResourceError
 from ngscale.train_small.config import Arm, Training
 from ngscale.train_small.data import Blocks
 from ngscale.train_small.distributed import World
-from ngscale.train_small.loop import Trainer
+from ngscale.train_small.trainer import Trainer
 
 _NUM_TIMED_STEPS = 4
 _USABLE_FRAC = 0.8

@@ -28,10 +28,11 @@ from ngscale.train_small.distributed import (
     share,
     wait_for_all,
 )
-from ngscale.train_small.loop import OutOfTimeError, RunResult, Trainer, train
+from ngscale.train_small.loop import OutOfTimeError, RunResult, train
 from ngscale.train_small.memory import check_memory
 from ngscale.train_small.plan import ArmCost, measure, plan_steps
 from ngscale.train_small.run_log import RunLog, Tracker, Trackio
+from ngscale.train_small.trainer import Trainer
 from ngscale.units import format_count, format_share
 
 _MAX_TOTAL_GAP = 0.01

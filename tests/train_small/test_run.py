@@ -15,10 +15,11 @@ from ngscale.records import dump_json
 from ngscale.train_small import run as run_module
 from ngscale.train_small.cells import CellStore
 from ngscale.train_small.config import Arm
-from ngscale.train_small.loop import OutOfTimeError, RunResult, Trainer, train
+from ngscale.train_small.loop import OutOfTimeError, RunResult, train
 from ngscale.train_small.plan import ArmCost
 from ngscale.train_small.run import bits_per_byte, checked_arms, make_blocks, train_small
 from ngscale.train_small.summary import build_report
+from ngscale.train_small.trainer import Trainer
 from tests.model.small import DESIGN, MODEL
 from tests.train_small.small import request, stream
 
