@@ -1,5 +1,6 @@
 """What a run needs at least, against what there is, before anything is allocated."""
 
+import os
 import resource
 from pathlib import Path
 
@@ -48,12 +49,14 @@ def check_memory(arm: Arm, training: Training, world: World, device: torch.devic
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that can still be had; None where the system does not tell."""
+    """Memory that this rank can still have; None where the system does not tell."""
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free
-    limits = [_meminfo(), _cgroup(), _address_space()]
-    return min((limit for limit in limits if limit is not None), default=None)
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    shared = [limit // ranks_here for limit in (_meminfo(), _cgroup()) if limit is not None]
+    own = _address_space()
+    return min(shared if own is None else [*shared, own], default=None)
 
 
 def _meminfo() -> int | None:

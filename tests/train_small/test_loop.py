@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ngscale.errors import NoResultError
+from ngscale.errors import NoResultError, UsageError
 from ngscale.model.decoder import Decoder
 from ngscale.train_small.config import Arm, Training
-from ngscale.train_small.loop import OutOfTimeError, Trainer, train
+from ngscale.train_small.loop import OutOfTimeError, train
 from ngscale.train_small.optimiser import rate_factor
 from ngscale.train_small.run import make_blocks
+from ngscale.train_small.trainer import Trainer
 from tests.model.small import DESIGN, PLAIN
 from tests.train_small.small import TRAINING, request
 
@@ -62,6 +63,24 @@ def test_a_loss_that_is_not_finite_stops_before_the_update() -> None:
         broken.check()
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_gradient_of_a_row_that_is_not_finite_stops_before_the_update(bad: float) -> None:
+    broken = trainer()
+    (state,) = broken.optimiser.tables.states.values()
+
+    def spoil(phase: str) -> None:
+        if phase == "clip":
+            state.table.pending[0][1][5, 2] = bad
+
+    broken.at = spoil
+    before = {name: w.clone() for name, w in broken.decoder.named_parameters()}
+    broken.step(0)
+    for name, weight in broken.decoder.named_parameters():
+        assert torch.equal(weight, before[name]), name
+    with pytest.raises(NoResultError, match="gradient is not finite at step 0 of 10"):
+        broken.check()
+
+
 def test_the_deadline_stops_a_run() -> None:
     with pytest.raises(OutOfTimeError):
         train(trainer(), deadline=time.monotonic())
@@ -104,6 +123,11 @@ def test_two_parts_of_a_batch_give_the_step_of_the_whole() -> None:
     whole = trainer(num_steps=6)
     parts = trainer(num_steps=6, training=replace(TRAINING, accumulation=2))
     assert train(parts).val_loss_nats == pytest.approx(train(whole).val_loss_nats, rel=1e-5)
+
+
+def test_parts_that_do_not_divide_a_batch_are_refused() -> None:
+    with pytest.raises(UsageError, match="--accumulation 3: does not divide the 4 blocks"):
+        trainer(training=replace(TRAINING, accumulation=3))
 
 
 def test_clipping_counts_tables_and_backbone() -> None:

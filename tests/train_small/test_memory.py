@@ -35,7 +35,11 @@ def test_what_does_not_fit_is_refused_with_both_numbers(monkeypatch: pytest.Monk
     memory.check_memory(ARM, TRAINING, ALONE, CPU)
 
 
-def test_the_system_tells_what_is_free() -> None:
+def test_the_system_tells_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     free = memory.free_bytes(CPU)
     assert free is not None
     assert 2**20 < free < 2**50
+    monkeypatch.setattr(memory, "_meminfo", lambda: 2**20)
+    assert memory.free_bytes(CPU) == 2**20
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert memory.free_bytes(CPU) == 2**18
