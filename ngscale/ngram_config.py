@@ -94,13 +94,8 @@ def specs_of(reader: ConfigReader) -> tuple[NgramSpec, ...]:
 
 def specs_if_any(reader: ConfigReader) -> tuple[NgramSpec, ...]:
     """As ``specs_of``, but none where no key of any hash is set."""
-    if reader.model_type == DECODER_MODEL_TYPE and (blocks := explicit_blocks(reader)):
-        try:
-            return tuple(_read_block(block, ("conv_kernel",)) for block in blocks)
-        except SpecError as error:
-            raise InputError(f"{reader.source}: {error}") from error
     none_set = all(reader.first_set(keys) is None for keys in _FAMILY_KEYS)
-    if none_set and reader.model_type not in QWEN_MODEL_TYPES:
+    if none_set and reader.model_type not in QWEN_MODEL_TYPES and not explicit_blocks(reader):
         if EXTENSION_KEY in reader.values:
             raise reader.fail(EXTENSION_KEY, "is set, but the n-gram keys it extends are not")
         return ()
@@ -117,6 +112,10 @@ def _read_family(reader: ConfigReader) -> tuple[NgramSpec, ...]:
         raise reader.fail(" and ".join(keys), "belong to different hashes; keep one")
     if kind == NGRAM_MODEL_TYPE:
         return (read_explicit(reader),)
+    if blocks := explicit_blocks(reader):
+        if keys:
+            raise reader.fail(f"{keys[0]} and {EXTENSION_KEY}.ngrams", "both say tables; keep one")
+        return tuple(_read_block(block, ("conv_kernel",)) for block in blocks)
     if kind in QWEN_MODEL_TYPES:
         return read_qwen(reader.object("text_config") if "text_config" in reader.values else reader)
     if "text_config" in reader.values and not keys:
@@ -437,14 +436,14 @@ def read_over_encoding(reader: ConfigReader) -> NgramSpec:
 
 def read_explicit(reader: ConfigReader) -> NgramSpec:
     """The extension block alone: every field of ``NgramSpec`` by its name (``spec_json``)."""
-    _extension(reader, tuple(_SPEC_FIELDS))
-    return _read_block(_block(reader, reader.values.get(EXTENSION_KEY, {})))
+    return _read_block(_block(reader, _extension(reader, tuple(_SPEC_FIELDS))))
 
 
 def explicit_blocks(reader: ConfigReader) -> list[ConfigReader]:
     """The tables of ngscale's own decoder where they are not LongCat's: one object each."""
     extension = reader.values.get(EXTENSION_KEY)
-    if not isinstance(extension, dict) or "ngrams" not in extension:
+    is_own = reader.model_type == DECODER_MODEL_TYPE
+    if not is_own or not isinstance(extension, dict) or "ngrams" not in extension:
         return []
     block = _block(reader, _extension(reader, ("ngrams",)))
     values = extension["ngrams"]

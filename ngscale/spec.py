@@ -149,6 +149,11 @@ class NgramSpec:
     def _check_placement(self) -> None:
         if self.placement != "input" and len(self.layers) != 1:
             raise SpecError(f"placement {self.placement} is of one layer, got {self.layers}")
+        if self.placement == "ple" and (self.table_orders, self.table_rows) != (
+            (1,),
+            (self.vocab_size,),
+        ):
+            raise SpecError(f"placement ple is one table of order 1 with {self.vocab_size} rows")
         if self.amplification_factor != 1 and self.amplification != "scalar":
             raise SpecError(f"amplification {self.amplification} has no factor of its own to set")
         if self.amplification != "none" and (self.layers or self.placement != "input"):

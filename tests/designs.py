@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
+from ngscale.architectures.ngscale_moe import DecoderConfig, Yarn, decoder_model
 from ngscale.design import Design
 from ngscale.model_spec import NgramGate
 from ngscale.ngram_params import table_width
@@ -51,6 +51,9 @@ def decoder_configs(draw: st.DrawFn) -> DecoderConfig:
         routed_scaling_factor=draw(st.sampled_from([1.0, 2.5])),
         router_bias=draw(st.booleans()),
         router_aux_loss_coef=draw(st.sampled_from([0.0, 0.01])),
+        rope_scaling=draw(
+            st.none() | st.just(Yarn(factor=10.0, original_max_position_embeddings=64))
+        ),
         attention="mla" if is_latent else "gqa",
         **(latent if is_latent else {}),
     )

@@ -12,6 +12,7 @@ from ngscale import presets
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design, decoder_config, read_design
 from ngscale.errors import InputError, SpecError
+from ngscale.ngram_config import read_specs, spec_json
 from ngscale.spec import PolynomialHash, longcat_spec
 from tests.designs import decoder_designs, placed_designs, policy_of
 
@@ -50,6 +51,20 @@ def test_a_decoder_design_survives_its_config(
 ) -> None:
     path = write(tmp_path_factory.mktemp("design"), decoder_config(design))
     assert read_design(path) == design
+
+
+def test_tables_are_said_once(tmp_path: Path) -> None:
+    spec = longcat_spec(
+        vocab_size=100, max_order=2, num_subtables=1, table_rows=(9,), policy=policy_of(0)
+    )
+    blocks = {"ngrams": [spec_json(spec)]}
+    bare = without(DECODER_CONFIG, "emb_neighbor_num", "emb_split_num", "ngram_vocab_size_ratio")
+    path = write(tmp_path, bare | {"ngscale": blocks})
+    assert read_design(path).ngrams == (spec,) == read_specs(path)
+    with pytest.raises(InputError, match=r"emb_neighbor_num and ngscale\.ngrams"):
+        read_design(write(tmp_path, bare | {"ngscale": blocks, "emb_neighbor_num": 3}))
+    with pytest.raises(InputError, match=r"ngscale\.ngrams: must be a list of objects"):
+        read_design(write(tmp_path, bare | {"ngscale": {"ngrams": [1]}}))
 
 
 def test_ratio_gives_the_released_table_sizes(tmp_path: Path) -> None:

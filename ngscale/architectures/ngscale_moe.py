@@ -1,5 +1,7 @@
 """ngscale's own decoder: RMSNorm, RoPE, grouped-query or latent attention, top-k SwiGLU experts."""
 
+import json
+import math
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -25,6 +27,46 @@ KEYS = ExpertKeys(
     top_k="num_experts_per_tok",
     intermediate_size="moe_intermediate_size",
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Yarn:
+    """Positions stretched for longer contexts (arXiv:2309.00071), as transformers computes them."""
+
+    factor: float
+    original_max_position_embeddings: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    mscale: float = 1.0
+    mscale_all_dim: float = 0.0
+    """0: the temperature is that of ``factor`` alone."""
+
+    @property
+    def attention_factor(self) -> float:
+        """Of cosines and sines: the paper's sqrt(1/t)."""
+        if not self.mscale_all_dim:
+            return self._temperature(1.0)
+        return self._temperature(self.mscale) / self._temperature(self.mscale_all_dim)
+
+    @property
+    def latent_factor(self) -> float:
+        """Of the products of queries and keys in latent attention, once more."""
+        return self._temperature(self.mscale_all_dim) ** 2 if self.mscale_all_dim else 1.0
+
+    def _temperature(self, mscale: float) -> float:
+        return 0.1 * mscale * math.log(self.factor) + 1.0 if self.factor > 1 else 1.0
+
+    def ramp(self, dim: int, theta: float) -> tuple[float, float]:
+        """Pair j of ``dim / 2`` is stretched by a share of (j - first) / second, within 0 and 1."""
+        length = self.original_max_position_embeddings
+
+        def turning(times: float) -> float:
+            """The pair that turns so often within the original length."""
+            return dim * math.log(length / (times * 2 * math.pi)) / (2 * math.log(theta))
+
+        low = max(math.floor(turning(self.beta_fast)), 0)
+        high = min(math.ceil(turning(self.beta_slow)), dim - 1)
+        return low, high - low or 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +112,7 @@ class DecoderConfig:
     qk_rope_head_dim: int = 0
     v_head_dim: int = 0
     """The last five are of latent attention."""
+    rope_scaling: Yarn | None = None
     mla_scale_lora: bool = False
     """Whether queries and the key-value latent are scaled by sqrt(hidden_size / rank), as in
     LongCat-Flash."""
@@ -118,11 +161,14 @@ class DecoderConfig:
     def as_config(self) -> dict[str, Any]:
         """Its keys in config.json: of those added to the first release, only the ones in use."""
         defaults = {field.name: field.default for field in fields(self)}
-        return {
+        config = {
             key: value
             for key, value in asdict(self).items()
             if key in _ALWAYS or defaults[key] is MISSING or value != defaults[key]
         }
+        if self.rope_scaling is not None:
+            config["rope_scaling"] = {"rope_type": "yarn", **asdict(self.rope_scaling)}
+        return config
 
 
 _ALWAYS = ("rope_theta", "rms_norm_eps")
@@ -160,7 +206,32 @@ def _keys(reader: ConfigReader) -> DecoderConfig:
         router_aux_loss_coef=_coefficient(reader, "router_aux_loss_coef"),
         attention=reader.word("attention", ("gqa", "mla")),
         **{name: reader.whole(name, minimum=0, default=0) for name in _LATENT},
+        rope_scaling=read_yarn(reader, "rope_scaling"),
         mla_scale_lora=reader.flag("mla_scale_lora"),
+    )
+
+
+def read_yarn(reader: ConfigReader, key: str) -> Yarn | None:
+    """``rope_scaling``, or ``rope_parameters`` of transformers 5; None where nothing is stretched.
+
+    Raises:
+        InputError: it is of another kind than ``yarn``, or has keys that are not read.
+    """
+    if not reader.values.get(key):
+        return None
+    rope = reader.object(key)
+    kind = rope.values.get("rope_type", rope.values.get("type", "default"))
+    if kind == "default":
+        return None
+    if kind != "yarn":
+        raise rope.fail("rope_type", f"must be default or yarn, got {json.dumps(kind)}")
+    numbers = ("beta_fast", "beta_slow", "mscale", "mscale_all_dim")
+    lengths = ("factor", "original_max_position_embeddings")
+    rope.only(("rope_type", "type", "rope_theta", *lengths, *numbers))
+    return Yarn(
+        factor=rope.number("factor"),
+        original_max_position_embeddings=rope.whole("original_max_position_embeddings"),
+        **{name: rope.number(name) for name in numbers if rope.values.get(name)},
     )
 
 

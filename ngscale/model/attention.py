@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ngscale.architectures.ngscale_moe import DecoderConfig
+from ngscale.architectures.ngscale_moe import DecoderConfig, Yarn
 from ngscale.model.rms_norm import RMSNorm
 
 _LATENT_EPS = 1e-6
@@ -21,12 +21,20 @@ class Rotary(NamedTuple):
     sin: Float[Tensor, "T h2"]
 
 
-def rotary(length: int, dim: int, theta: float, device: torch.device) -> Rotary:
+def rotary(
+    length: int, dim: int, theta: float, device: torch.device, yarn: Yarn | None = None
+) -> Rotary:
     """Of the first ``length`` positions, float32."""
     exponents = torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim
     positions = torch.arange(length, device=device, dtype=torch.float32)
-    angles = torch.outer(positions, theta**-exponents)
-    return Rotary(angles.cos(), angles.sin())
+    frequencies = theta**-exponents
+    if yarn is not None:
+        low, width = yarn.ramp(dim, theta)
+        stretched = ((torch.arange(dim // 2, device=device) - low) / width).clamp(0, 1)
+        frequencies = frequencies * (1 - stretched + stretched / yarn.factor)
+    angles = torch.outer(positions, frequencies)
+    factor = 1.0 if yarn is None else yarn.attention_factor
+    return Rotary(angles.cos() * factor, angles.sin() * factor)
 
 
 def rotate(x: Float[Tensor, "... T h"], positions: Rotary) -> Tensor:
@@ -99,6 +107,9 @@ class LatentAttention(nn.Module):
         self.kv_b_proj = nn.Linear(self.kv_rank, H * (self.nope_dim + self.value_dim), bias=False)
         self.o_proj = nn.Linear(H * self.value_dim, D, bias=False)
         self.query_scale = (D / model.q_lora_rank) ** 0.5 if model.mla_scale_lora else 1.0
+        yarn = model.rope_scaling
+        self.scale = (self.nope_dim + self.rope_dim) ** -0.5
+        self.scale *= 1.0 if yarn is None else yarn.latent_factor
         self.latent_scale = (D / self.kv_rank) ** 0.5 if model.mla_scale_lora else 1.0
 
     def forward(self, x: Float[Tensor, "B T D"], positions: Rotary) -> Float[Tensor, "B T D"]:
@@ -115,6 +126,8 @@ class LatentAttention(nn.Module):
         key, value = expanded.split([self.nope_dim, self.value_dim], dim=-1)
         turned = rotate_neighbours(shared_key, positions).unsqueeze(1)  # (B, 1, T, h)
         key = torch.cat([key, turned.expand(-1, H, -1, -1)], dim=-1)
-        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        mixed = functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=self.scale
+        )
         out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))  # (B, T, H*v)
         return out

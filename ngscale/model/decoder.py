@@ -149,7 +149,9 @@ class Decoder(nn.Module):
         """What lm_head reads."""
         model = self.config
         dim = model.qk_rope_head_dim if model.attention == "mla" else model.head_dim
-        positions = rotary(tokens.shape[1], dim, model.rope_theta, tokens.device)
+        positions = rotary(
+            tokens.shape[1], dim, model.rope_theta, tokens.device, model.rope_scaling
+        )
         x = self.embed_tokens(tokens)
         for layer in self.layers:
             x = layer(x, positions, tokens)

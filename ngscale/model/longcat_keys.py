@@ -1,6 +1,6 @@
 """LongCat-Flash's config.json as the keys of ngscale's decoder."""
 
-from ngscale.architectures.ngscale_moe import DecoderConfig
+from ngscale.architectures.ngscale_moe import DecoderConfig, read_yarn
 from ngscale.config_reader import ConfigReader
 from ngscale.errors import SpecError
 from ngscale.model_spec import LatentAttention, ModelSpec
@@ -15,8 +15,8 @@ def decoder_keys(model: ModelSpec) -> DecoderConfig:
     """The decoder that computes what the model computes.
 
     Raises:
-        SpecError: it is neither ngscale's own decoder nor a LongCat-Flash, or one with parts that
-            are not built here.
+        InputError, SpecError: it is neither ngscale's own decoder nor a LongCat-Flash, or one with
+            parts that are not built here.
     """
     reader = ConfigReader(model.config, model.model_type)
     if model.model_type == DECODER_MODEL_TYPE or not is_longcat(reader):
@@ -51,18 +51,15 @@ def decoder_keys(model: ModelSpec) -> DecoderConfig:
         qk_nope_head_dim=attention.qk_nope_head_dim,
         qk_rope_head_dim=attention.qk_rope_head_dim,
         v_head_dim=attention.v_head_dim,
+        rope_scaling=read_yarn(reader, "rope_parameters") or read_yarn(reader, "rope_scaling"),
         mla_scale_lora=reader.flag("mla_scale_q_lora", default=True),
     )
 
 
 def _rope_theta(reader: ConfigReader) -> float:
-    """``rope_theta``, or transformers 5's ``rope_parameters``; positions are not stretched here."""
-    for key in ("rope_parameters", "rope_scaling"):
-        if reader.values.get(key):
-            rope = reader.object(key)
-            kind = rope.values.get("rope_type", rope.values.get("type", "default"))
-            if kind != "default":
-                raise SpecError(f"{key}: rope_type {kind} is not built; only default is")
-            if "rope_theta" in rope.values:
-                return rope.number("rope_theta")
+    """``rope_theta``, or where transformers 5 keeps it."""
+    if reader.values.get("rope_parameters"):
+        rope = reader.object("rope_parameters")
+        if "rope_theta" in rope.values:
+            return rope.number("rope_theta")
     return reader.number("rope_theta", default=_DEFAULT_THETA)

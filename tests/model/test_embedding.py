@@ -18,6 +18,7 @@ from ngscale.model.decoder import Decoder
 from ngscale.model.embedding import NgramEmbedding
 from ngscale.policy import Policy, RowZero
 from ngscale.spec import Amplification, Fusion, WordScale
+from tests.designs import ple_spec
 from tests.model.small import DESIGN, INDUCTOR_WARNS, MODEL, PLAIN, SPEC, amplified
 from tests.specs import Case, cases
 
@@ -124,7 +125,6 @@ def test_a_cast_of_the_model_reads_the_same_rows() -> None:
         ({"fusion": "concat_rows"}, "word_scale mean: fusion concat_rows"),
         ({"compressed_vocab": 50}, "needs the compressed id"),
         ({"policy": Policy(fill=None)}, "fill is undecided"),
-        ({"placement": "ple", "layers": (0,)}, "placement ple"),
     ],
 )
 def test_what_is_no_input_embedding_is_refused_by_field(
@@ -132,6 +132,13 @@ def test_what_is_no_input_embedding_is_refused_by_field(
 ) -> None:
     with pytest.raises(SpecError, match=message):
         NgramEmbedding(64, 32, replace(SPEC, **changes))
+
+
+def test_ple_is_a_plain_embedding() -> None:
+    with pytest.raises(SpecError, match="placement ple is a plain embedding"):
+        NgramEmbedding(64, 32, ple_spec(64, 0))
+    with pytest.raises(SpecError, match="one table of order 1 with 64 rows"):
+        replace(SPEC, placement="ple", layers=(0,))
 
 
 # against an independent implementation: definition.py's ids, position by position

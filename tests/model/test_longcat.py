@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ngscale.config_reader import ConfigReader
 from ngscale.design import Design, read_design
-from ngscale.errors import InputError, SpecError
+from ngscale.errors import InputError
 from ngscale.model import NgramEmbedding
 from ngscale.model.checkpoint import load_decoder, save_decoder
 from ngscale.model.decoder import Decoder
@@ -134,15 +134,37 @@ def test_lite_itself_has_the_tensors_and_the_groups_of_its_index() -> None:
     assert counts == {name: n for name, n in groups.items() if n and name != "mtp"}
 
 
-def test_the_forward_is_that_of_transformers(tmp_path: Path) -> None:
+YARN = {
+    "rope_type": "yarn",
+    "factor": 10.0,
+    "original_max_position_embeddings": 8,
+    "beta_fast": 4,
+    "beta_slow": 1,
+    "mscale": 1,
+    "mscale_all_dim": 0.7,
+}
+"""Of LongCat-Flash-Lite's kind, so short that some pairs are stretched and some are not."""
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_theta": 1e7},
+        {"rope_theta": 100.0, "rope_scaling": YARN},
+        {"rope_parameters": {"rope_theta": 100.0, **YARN, "mscale_all_dim": None}},
+    ],
+)
+def test_the_forward_is_that_of_transformers(tmp_path: Path, rope: dict[str, Any]) -> None:
     """``longcat_flash`` of transformers, zero experts and correction bias included. It has no
     n-gram embedding, and stores gate and up of zero experts that it never reads.
     """
     transformers = pytest.importorskip("transformers")
     without = {key: v for key, v in TINY.items() if not key.startswith(("ngram_", "emb_"))}
-    without |= {"architectures": ["LongcatFlashForCausalLM"], "model_type": "longcat_flash"}
+    without |= {"architectures": ["LongcatFlashForCausalLM"], "model_type": "longcat_flash", **rope}
     (tmp_path / "config.json").write_text(json.dumps(without))
-    config = transformers.LongcatFlashConfig(**without, head_dim=4, attn_implementation="eager")
+    config = transformers.LongcatFlashConfig(
+        **json.loads(json.dumps(without)), head_dim=4, attn_implementation="eager"
+    )
     torch.manual_seed(0)
     theirs = transformers.LongcatFlashForCausalLM(config).eval()
     state = {}
@@ -276,7 +298,10 @@ def test_shards_are_read_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rope_scaling": {"type": "linear", "factor": 10.0}}, "rope_type linear"),
+        (
+            {"rope_scaling": {"type": "linear", "factor": 10.0}},
+            "rope_type: must be default or yarn",
+        ),
         ({"attention_bias": True}, "attention_bias"),
         ({"router_bias": True}, "router_bias"),
     ],
@@ -284,5 +309,5 @@ def test_shards_are_read_together(tmp_path: Path) -> None:
 def test_what_is_not_built_is_refused(
     tmp_path: Path, changes: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(SpecError, match=message):
+    with pytest.raises(InputError, match=message):
         Decoder(tiny(tmp_path, **changes))
