@@ -36,10 +36,10 @@ from ngscale.tokens import TokenStream
 from ngscale.train_small.config import Arm, Training
 from ngscale.train_small.data import Blocks, cut_blocks
 from ngscale.train_small.distributed import ALONE
-from ngscale.train_small.loop import Trainer
 from ngscale.train_small.row_adam import RowAdam, RowState
 from ngscale.train_small.row_slots import HostSlots
 from ngscale.train_small.row_table import RowTable
+from ngscale.train_small.trainer import Trainer
 
 SMALL_ROWS, WIDTH, NUM_TABLES = 100_000, 32, 4
 VOCAB_SIZE = 4096

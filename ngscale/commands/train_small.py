@@ -149,11 +149,9 @@ def train_small(
         say(f"left out: {clause}")
     for candidate in found.candidates:
         if candidate.shrunk is not None:
+            lost = " ".join(candidate.shrunk["lost"])
             what = candidate.name or "the design"
-            say(
-                f"{what} is too big: its proxy is trained. Lost: "
-                + " ".join(candidate.shrunk["lost"])
-            )
+            say(f"{what} is too big: its proxy is trained. Lost: {lost}")
     is_ids = is_bin(corpus or default_sources())
     stream, source = read_source(
         corpus,

@@ -17,7 +17,7 @@ from ngscale.records import Column, Report, RunRecord, Section, Table
 from ngscale.train_small.config import Arm, Training
 from ngscale.train_small.data import Blocks
 from ngscale.train_small.distributed import World
-from ngscale.train_small.loop import Trainer
+from ngscale.train_small.trainer import Trainer
 
 _NUM_TIMED_STEPS = 4
 _USABLE_FRAC = 0.8

@@ -39,10 +39,11 @@ from ngscale.train_small.distributed import (
     share,
     wait_for_all,
 )
-from ngscale.train_small.loop import OutOfTimeError, Trainer, train
+from ngscale.train_small.loop import OutOfTimeError, train
 from ngscale.train_small.memory import check_memory
 from ngscale.train_small.plan import ArmCost, measure, plan_record, plan_row, plan_steps
 from ngscale.train_small.run_log import RunLog, Tracker, Trackio
+from ngscale.train_small.trainer import Trainer
 from ngscale.train_small.usage import Use, layer_loads, table_use
 from ngscale.units import format_bytes, format_count, format_duration, format_share
 
@@ -520,8 +521,8 @@ def make_record(job: Job, cells: Results, pilot: Pilot | None = None) -> RunReco
             "hours": job.hours,
             "tokens": num_tokens,
             "seeds": seeds,
-            "num_ranks": job.world.size,
             "margin_nats": request.margin,
+            "num_ranks": job.world.size,
         },
         results={
             **(

@@ -11,7 +11,7 @@ from ngscale.hashing.torch_twin import NgramHash
 from ngscale.model.moe import Router, Routing
 from ngscale.spec import NgramSpec
 from ngscale.train_small.data import Blocks
-from ngscale.train_small.loop import Trainer
+from ngscale.train_small.trainer import Trainer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,10 +24,11 @@ import torch
 from ngscale.train_small.checkpoint import Checkpoints, ignore
 from ngscale.train_small.config import Arm
 from ngscale.train_small.data import Blocks
-from ngscale.train_small.loop import Trainer, train
+from ngscale.train_small.loop import train
 from ngscale.train_small.run import make_blocks
 from ngscale.train_small.run_log import LOG_NAME, RunLog
 from ngscale.train_small.state import save_state
+from ngscale.train_small.trainer import Trainer
 from tests.model.small import DESIGN
 from tests.train_small.small import TRAINING, request
 

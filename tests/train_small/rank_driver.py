@@ -16,9 +16,10 @@ import torch
 from ngscale.train_small.checkpoint import Checkpoints
 from ngscale.train_small.config import Arm
 from ngscale.train_small.distributed import join_world
-from ngscale.train_small.loop import Trainer, train
+from ngscale.train_small.loop import train
 from ngscale.train_small.run import make_blocks
 from ngscale.train_small.run_log import LOG_NAME, RunLog
+from ngscale.train_small.trainer import Trainer
 from tests.model.small import DESIGN
 from tests.train_small.small import TRAINING, request
 

@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from ngscale.errors import InputError, NoResultError, ResourceError, UnsafeInputError
 from ngscale.train_small.checkpoint import At, Checkpoints, ignore
 from ngscale.train_small.config import Arm
-from ngscale.train_small.loop import RunResult, Trainer, train
+from ngscale.train_small.loop import RunResult, train
 from ngscale.train_small.run import make_blocks
 from ngscale.train_small.run_log import LOG_NAME, RunLog
+from ngscale.train_small.trainer import Trainer
 from tests.model.small import DESIGN, PLAIN
 from tests.train_small.small import TRAINING, request
 

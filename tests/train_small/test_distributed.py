@@ -16,8 +16,9 @@ from ngscale.errors import UsageError
 from ngscale.train_small.checkpoint import Checkpoints
 from ngscale.train_small.config import Arm
 from ngscale.train_small.distributed import World, shard_bounds, share
-from ngscale.train_small.loop import RunResult, Trainer, train
+from ngscale.train_small.loop import RunResult, train
 from ngscale.train_small.run import make_blocks
+from ngscale.train_small.trainer import Trainer
 from tests.model.small import DESIGN
 from tests.train_small.small import TRAINING, request
 

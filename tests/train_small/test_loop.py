@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ngscale.errors import NoResultError
+from ngscale.errors import NoResultError, UsageError
 from ngscale.model.decoder import Decoder
 from ngscale.train_small.config import Arm, Training
-from ngscale.train_small.loop import OutOfTimeError, Trainer, train
+from ngscale.train_small.loop import OutOfTimeError, train
 from ngscale.train_small.optimiser import rate_factor
 from ngscale.train_small.run import make_blocks
+from ngscale.train_small.trainer import Trainer
 from tests.model.small import DESIGN, PLAIN
 from tests.train_small.small import TRAINING, request
 
@@ -122,6 +123,11 @@ def test_two_parts_of_a_batch_give_the_step_of_the_whole() -> None:
     whole = trainer(num_steps=6)
     parts = trainer(num_steps=6, training=replace(TRAINING, accumulation=2))
     assert train(parts).val_loss_nats == pytest.approx(train(whole).val_loss_nats, rel=1e-5)
+
+
+def test_parts_that_do_not_divide_a_batch_are_refused() -> None:
+    with pytest.raises(UsageError, match="--accumulation 3: does not divide the 4 blocks"):
+        trainer(training=replace(TRAINING, accumulation=3))
 
 
 def test_clipping_counts_tables_and_backbone() -> None:

@@ -15,7 +15,7 @@ from ngscale.train_small import run as run_module
 from ngscale.train_small.candidates import Candidate
 from ngscale.train_small.cells import CellStore
 from ngscale.train_small.config import Arm
-from ngscale.train_small.loop import OutOfTimeError, RunResult, Trainer, train
+from ngscale.train_small.loop import OutOfTimeError, RunResult, train
 from ngscale.train_small.plan import ArmCost, plan_report
 from ngscale.train_small.run import (
     bits_per_byte,
@@ -26,6 +26,7 @@ from ngscale.train_small.run import (
     train_small,
 )
 from ngscale.train_small.summary import build_report
+from ngscale.train_small.trainer import Trainer
 from tests.model.small import DESIGN, SPEC
 from tests.train_small.small import request, stream
 
