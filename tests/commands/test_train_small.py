@@ -144,7 +144,7 @@ def test_bad_records_are_refused_or_left_out(tmp_path: Path) -> None:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> list[str]:
-    """Arguments of a run of 3 arms x 24 steps in seconds."""
+    """Arguments of a run of 5 arms x 24 steps in seconds."""
     (tmp_path / "config.json").write_text(json.dumps(decoder_config(DESIGN)))
     ids = np.random.default_rng(0).integers(1, 64, 60_000).astype(np.uint16)
     ids.tofile(tmp_path / "ids.bin")
