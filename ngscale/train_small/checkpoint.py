@@ -151,7 +151,8 @@ class Checkpoints:
             self._clean()
         wait_for_all(self.world)
         found = self._whole()
-        steps = int(agreed(float(found[-1].name.removeprefix("step-")), self.world)) if found else 0
+        last = float(found[-1].name.removeprefix("step-")) if found else 0.0
+        steps = int(agreed(last, self.world))
         if not steps:
             return None
         path = self.directory / f"step-{steps:08d}"
