@@ -35,6 +35,7 @@ from ngscale.train_small.distributed import ALONE, World, agreed, wait_for_all
 
 DOCUMENT = "training.json"
 SCHEMA_VERSION = 1
+_NAMES = "step-" + 8 * "[0-9]"
 
 _WAY_OUT = "the checkpoint is damaged: remove its directory to resume from the one before"
 
@@ -151,7 +152,8 @@ class Checkpoints:
             self._clean()
         wait_for_all(self.world)
         found = self._whole()
-        steps = int(agreed(float(found[-1].name.removeprefix("step-")), self.world)) if found else 0
+        last = float(found[-1].name.removeprefix("step-")) if found else 0.0
+        steps = int(agreed(last, self.world))
         if not steps:
             return None
         path = self.directory / f"step-{steps:08d}"
@@ -166,12 +168,12 @@ class Checkpoints:
 
     def _clean(self) -> None:
         self._prune()
-        for path in [*self.directory.glob(".step-*.partial"), *self.directory.glob("step-*")]:
+        for path in [*self.directory.glob(".step-*.partial"), *self.directory.glob(_NAMES)]:
             if not (path / DOCUMENT).is_file() or path.name.startswith("."):
                 shutil.rmtree(path, ignore_errors=True)
 
     def _whole(self) -> list[Path]:
-        return sorted(p for p in self.directory.glob("step-*") if (p / DOCUMENT).is_file())
+        return sorted(p for p in self.directory.glob(_NAMES) if (p / DOCUMENT).is_file())
 
 
 def sizes(saved: Saved) -> dict[str, tuple[torch.dtype, torch.Size]]:
@@ -189,13 +191,13 @@ def sizes(saved: Saved) -> dict[str, tuple[torch.dtype, torch.Size]]:
     try:
         metadata = HuggingFaceStorageReader(str(saved.path)).read_metadata()
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise _damaged(saved.path, str(error)) from error
+        raise damaged(saved.path, str(error)) from error
     found = {}
     for name, item in metadata.state_dict_metadata.items():
         assert isinstance(item, TensorStorageMetadata)
         held = sum(chunk.sizes.numel() for chunk in item.chunks)
         if any(n < 0 for n in item.size) or held != item.size.numel():
-            raise _damaged(saved.path, f"{name}: has {held} of {item.size.numel()} elements")
+            raise damaged(saved.path, f"{name}: has {held} of {item.size.numel()} elements")
         found[name] = (item.properties.dtype, item.size)
     return found
 
@@ -215,7 +217,7 @@ def load_tensors(saved: Saved, targets: dict[str, Any], world: World) -> None:
                 no_dist=world.size == 1,
             )
     except (CheckpointException, SafetensorError, OSError, RuntimeError, KeyError) as error:
-        raise _damaged(saved.path, str(error)) from error
+        raise damaged(saved.path, str(error)) from error
 
 
 def check_sizes(
@@ -230,10 +232,10 @@ def check_sizes(
     """
     for name, tensor in targets.items():
         if name not in found:
-            raise _damaged(saved.path, f"{name}: is missing")
+            raise damaged(saved.path, f"{name}: is missing")
         if found[name] != (tensor.dtype, tensor.shape):
             dtype, shape = found[name]
-            raise _damaged(
+            raise damaged(
                 saved.path,
                 f"{name}: is {dtype} {list(shape)}, must be {tensor.dtype} {list(tensor.shape)}",
             )
@@ -243,17 +245,18 @@ def _read_document(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, str(error)) from error
     wanted = {"step": int, "identity": dict, "progress": dict}
     if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
-        raise _damaged(path, f"schema_version: must be {SCHEMA_VERSION}")
+        raise damaged(path, f"schema_version: must be {SCHEMA_VERSION}")
     for key, kind in wanted.items():
         if not isinstance(document.get(key), kind):
-            raise _damaged(path, f"{key}: is missing or no {kind.__name__}")
+            raise damaged(path, f"{key}: is missing or no {kind.__name__}")
     return document
 
 
-def _damaged(path: Path, problem: str) -> InputError:
+def damaged(path: Path, problem: str) -> InputError:
+    """The error of a checkpoint that cannot be resumed from."""
     line = " ".join(problem.split())[:300]
     return InputError(f"{path}: {line}; {_WAY_OUT}")
 

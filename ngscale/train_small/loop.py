@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ngscale.errors import NoResultError
-from ngscale.train_small.checkpoint import Checkpoints
+from ngscale.train_small.checkpoint import DOCUMENT, Checkpoints, damaged
 from ngscale.train_small.distributed import World, agreed
 from ngscale.train_small.optimiser import rate_factor
 from ngscale.train_small.run_log import RunLog
@@ -141,7 +141,10 @@ def _resume(trainer: Trainer, checkpoints: Checkpoints | None) -> Progress:
     load_state(
         saved, trainer.decoder, trainer.optimiser, {"loss_sum": trainer.loss_sum}, trainer.world
     )
-    return Progress.read(saved.document["progress"])
+    try:
+        return Progress.read(saved.document["progress"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise damaged(saved.path / DOCUMENT, f"progress: {error}") from error
 
 
 def _save(trainer: Trainer, progress: Progress, checkpoints: Checkpoints) -> None:

@@ -207,6 +207,7 @@ def test_a_link_out_of_the_checkpoint_is_not_followed(tmp_path: Path) -> None:
         ({"schema_version": 9}, "schema_version: must be 1"),
         ({"progress": None}, "progress: is missing or no dict"),
         ({"step": "6"}, "step: is missing or no int"),
+        ({"progress": {"step": 6}}, "progress: 'train_curve'"),
         (None, "Expecting value"),
     ],
 )
