@@ -105,7 +105,8 @@ class Trainer:
                 self.at("forward")
                 loss = self._mean_loss(part) / len(parts)
                 self.at("backward")
-                loss.backward()  # type: ignore[no-untyped-call]
+                balance = self.decoder.balance_loss() / len(parts)
+                (loss + balance).backward()
             total += loss.detach()
         return sum_over(total, self.world) / self.world.size
 
@@ -165,8 +166,8 @@ class Trainer:
     def _mean_loss(self, batch: Tensor) -> Tensor:
         """Mean cross-entropy of the next token, through what averages the ranks' gradients."""
         with self._mixed():
-            logits = self.model(batch[:, :-1])  # (B, T, V0)
-        return functional.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten())
+            loss: Tensor = self.model(batch[:, :-1], batch[:, 1:])
+        return loss
 
     def _losses(self, batch: Tensor) -> Tensor:
         """The same at every position [B, T], without gradients."""
