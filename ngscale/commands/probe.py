@@ -31,7 +31,17 @@ def probe(
     tokens: Annotated[int, typer.Option(min=2, help="Tokens in a window.")] = 1023,
     windows: Annotated[
         int,
-        typer.Option(min=1, help="Windows, evenly spaced; the first is the start of the corpus."),
+        typer.Option(
+            min=1,
+            help="Windows of every text and draw. Each --corpus is a text of its own.",
+        ),
+    ] = 1,
+    draws: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Draws of windows: the first evenly spaced from the text's start, others random.",
+        ),
     ] = 1,
     device: Annotated[
         str, typer.Option(metavar="NAME", help="auto, cpu, cuda, ...: where the model runs.")
@@ -67,12 +77,13 @@ def probe(
             tokens=tokens,
             windows=windows,
             device=device,
+            draws=draws,
             text_field=text_field,
             split=split,
             on_bad_record=on_bad_record,
             cache=cache_dir(),
             advance=advance,
         )
-    with progress("windows", windows) as done:
+    with progress("windows", len(subject.windows.places)) as done:
         record = probe_checkpoint(subject, done=done)
     answer(record, build_report(record), as_json=as_json, out=out)

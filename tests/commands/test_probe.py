@@ -49,7 +49,7 @@ def test_the_document_has_every_key(shared: Path, text: Path) -> None:
     found = document(shared, text, "--windows", 3)
     assert (found["schema_version"], found["verb"]) == (1, "probe")
     assert [layer["name"] for layer in found["layers"]] == [
-        f"L{layer}_{kind}" for layer in range(3) for kind in ("attn", "mlp")
+        f"L{layer}_{kind}_out" for layer in range(3) for kind in ("attn", "mlp")
     ]
     for layer in found["layers"]:
         for key in ("write", "stream", "ratio", "ratio_to_layer_input"):
@@ -58,11 +58,15 @@ def test_the_document_has_every_key(shared: Path, text: Path) -> None:
             assert layer[key]["p95"] <= layer[key]["p99"]
         assert set(layer["first_position"]) == {"write", "stream", "ratio"}
         assert len(layer["ratio_median_by_window"]) == 3
-        assert -1 <= layer["cosine_median"] <= 1
+        assert -1 <= layer["cosine"]["median"] <= 1
+        assert layer["ratio_median_by_text"] == [layer["ratio"]["median"]]
+        low, high = layer["ratio_interval"]
+        assert low < np.mean(layer["ratio_median_by_window"]) < high
     assert [share["after"] for share in found["embedding_share"]] == ["L0", "L1", "L2"]
     assert found["closure"] == {
         "max_relative_error": 0.0,
         "where": "the input of layer 0",
+        "checks": 7,
         "tolerance": 1e-05,
     }
     assert set(found["advice"]["predicted_share"]) == {"none", "sqrt_d", "layernorm"}
@@ -71,11 +75,12 @@ def test_the_document_has_every_key(shared: Path, text: Path) -> None:
     assert inputs["window"] == {
         "tokens": 50,
         "count": 3,
-        "starts": [0, 300, 600],
+        "draws": 1,
         "prefix_ids": [],
+        "places": [{"text": 0, "draw": 0, "start": start} for start in (0, 300, 600)],
     }
     assert set(inputs["model"]["sha256"]) == {"config.json", "model.safetensors"}
-    assert inputs["corpus"]["num_tokens"] == 900
+    assert inputs["texts"][0]["num_tokens"] == 900
 
 
 def test_unscaled_prediction_is_the_measured_share(shared: Path, text: Path) -> None:
@@ -191,7 +196,7 @@ def check(result: Any, code: int, *parts: str) -> None:
 def test_a_closure_failure_is_exit_9_without_norms(tmp_path: Path, text: Path) -> None:
     directory = save_random("granite", tmp_path)
     result = invoke(directory, "--corpus", text, "--tokens", 50, "--out", tmp_path / "out")
-    check(result, 9, "closure fails at the input of layer 1", "tolerance 1e-05")
+    check(result, 9, "closure fails at what L0_mlp_out reads", "tolerance 1e-05")
     assert not (tmp_path / "out").exists()
 
 
@@ -283,7 +288,7 @@ def test_bad_records_are_refused_mended_and_counted(
     assert refused.exit_code == 3
     assert "--on-bad-record" in refused.stderr
     found = document(shared, broken, "--on-bad-record", "replace")
-    assert found["inputs"]["corpus"]["bad_records"] == {"skipped": 0, "replaced": 1}
+    assert found["inputs"]["texts"][0]["bad_records"] == {"skipped": 0, "replaced": 1}
 
 
 def test_the_text_is_tokenised_once(
