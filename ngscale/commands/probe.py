@@ -1,7 +1,7 @@
 """``ngscale probe``: a checkpoint and text -> norms along the residual stream -> answer."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ from ngscale.commands.answer import (
     answer,
 )
 from ngscale.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from ngscale.records import Report, RunRecord
 
 
 def probe(
@@ -46,6 +49,14 @@ def probe(
     device: Annotated[
         str, typer.Option(metavar="NAME", help="auto, cpu, cuda, ...: where the model runs.")
     ] = "auto",
+    tables: Annotated[
+        bool,
+        typer.Option(
+            "--tables",
+            help="Read the n-gram tables instead: dead and repeated rows, rank, fewer bits. The "
+            "model is not run; with --corpus, by how often it reads each row.",
+        ),
+    ] = False,
     text_field: TextFieldOption = "text",
     split: SplitOption = "train",
     on_bad_record: OnBadRecordOption = "error",
@@ -56,6 +67,15 @@ def probe(
 
     Example: ngscale probe path/to/SmolLM2-135M --tokens 1023 --out report
     """
+    reading: dict[str, Any] = {
+        "text_field": text_field,
+        "split": split,
+        "on_bad_record": on_bad_record,
+    }
+    if tables:
+        record, report = _autopsy(directory, corpus, tokenizer, reading)
+        answer(record, report, as_json=as_json, out=out)
+        return
     try:
         from ngscale.probe.run import load, probe_checkpoint
         from ngscale.probe.summary import build_report
@@ -78,12 +98,34 @@ def probe(
             windows=windows,
             device=device,
             draws=draws,
-            text_field=text_field,
-            split=split,
-            on_bad_record=on_bad_record,
+            **reading,
             cache=cache_dir(),
             advance=advance,
         )
     with progress("windows", len(subject.windows.places)) as done:
         record = probe_checkpoint(subject, done=done)
     answer(record, build_report(record), as_json=as_json, out=out)
+
+
+def _autopsy(
+    directory: Path, corpus: list[str] | None, tokenizer: str | None, reading: dict[str, Any]
+) -> "tuple[RunRecord, Report]":
+    """``--tables``: needs no torch."""
+    from ngscale.artefacts import cache_dir
+    from ngscale.console import progress
+    from ngscale.corpus import source_files
+    from ngscale.probe.table_files import find_tables
+    from ngscale.probe.table_report import build_report
+    from ngscale.probe.table_run import load_text, probe_tables
+
+    num_tables = len(find_tables(directory).tables)
+    stream = None
+    if corpus:
+        num_bytes = sum(path.stat().st_size for path in source_files(corpus))
+        with progress("tokenising", num_bytes, unit="B") as advance:
+            stream = load_text(
+                directory, corpus, tokenizer, **reading, cache=cache_dir(), advance=advance
+            )
+    with progress("tables", num_tables) as done:
+        record = probe_tables(directory, stream, done=done)
+    return record, build_report(record)

@@ -2,5 +2,7 @@
 
 ``load`` a directory -> a decoder, ``structure`` where its stream is written, ``windows`` which
 tokens, ``stream`` and ``norms`` hooks, norms and the closure check, ``advice`` what to do about it,
-``run`` all of them, ``summary`` what a person reads.
+``run`` all of them, ``summary`` what a person reads. ``embedding_parts`` splits the embedding of an
+n-gram model. With ``--tables`` the model is not run: ``table_files`` where the rows are, ``traffic``
+how often a text reads them, ``autopsy`` what they look like, ``table_run`` and ``table_report``.
 """

@@ -16,6 +16,7 @@ from ngscale.design import Design
 from ngscale.model.checkpoint import save_decoder
 from ngscale.model.decoder import Decoder
 from tests.probe.models import edit_config, save_random, save_text, save_tokenizer
+from tests.probe.table_checkpoints import random_tables, save_longcat
 
 
 def invoke(*argv: object) -> Any:
@@ -300,3 +301,42 @@ def test_the_text_is_tokenised_once(
     made = entry.stat().st_ctime_ns
     assert document(shared, text)["inputs"] == first["inputs"]
     assert [entry.stat().st_ctime_ns] == [made]
+
+
+def test_tables_are_read_without_running_the_model(tmp_path: Path, text: Path) -> None:
+    tables = random_tables()
+    tables[0][:50] = 0
+    directory = save_longcat(tmp_path / "lite", tables)
+    out = tmp_path / "out"
+    result = invoke(directory, "--tables", "--corpus", text, "--json", "--out", out)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["answer"].startswith(
+        "lite: 792 rows in 4 tables; 6.31% are zero, 0% repeat another; the corpus reads "
+    )
+    assert [table["num_zero"] for table in found["tables"]] == [50, 0, 0, 0]
+    assert found["inputs"]["corpus"]["num_tokens"] == 900
+    assert [order["order"] for order in found["orders"]] == [2, 3]
+    assert (out / "README.md").read_text().startswith(found["answer"])
+    for name in ("tables", "orders", "norm_by_traffic", "bits", "words"):
+        assert (out / "data" / f"{name}.csv").is_file()
+    assert (out / "figures" / "bits.svg").is_file()
+
+
+def test_tables_without_a_text_say_nothing_of_traffic(tmp_path: Path) -> None:
+    directory = save_longcat(tmp_path / "lite", random_tables())
+    result = invoke(directory, "--tables", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert "nothing is known of traffic" in (tmp_path / "out" / "README.md").read_text()
+    assert "the corpus reads" not in result.stdout
+
+
+def test_tables_of_a_model_that_has_none_are_exit_3(shared: Path, tmp_path: Path) -> None:
+    check(invoke(shared, "--tables"), 3, "config.json")
+    directory = save_longcat(tmp_path / "lite", random_tables())
+    (directory / "model.safetensors").write_bytes(b"short")
+    check(invoke(directory, "--tables"), 3, "is truncated")
+    index = {"weight_map": {"model.embed_tokens.weight": "../out.safetensors"}}
+    (directory / "model.safetensors").unlink()
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    check(invoke(directory, "--tables"), 4, "outside the directory")
