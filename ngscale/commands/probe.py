@@ -49,6 +49,13 @@ def probe(
     device: Annotated[
         str, typer.Option(metavar="NAME", help="auto, cpu, cuda, ...: where the model runs.")
     ] = "auto",
+    allow_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pickle",
+            help="Take pytorch_model.bin where there are no safetensors; tensors only, no code.",
+        ),
+    ] = False,
     tables: Annotated[
         bool,
         typer.Option(
@@ -98,6 +105,7 @@ def probe(
             windows=windows,
             device=device,
             draws=draws,
+            allow_pickle=allow_pickle,
             **reading,
             cache=cache_dir(),
             advance=advance,

@@ -35,6 +35,7 @@ def load(
     windows: int,
     device: str,
     draws: int = 1,
+    allow_pickle: bool = False,
     text_field: str = "text",
     split: str = "train",
     on_bad_record: OnBadRecord = "error",
@@ -48,7 +49,7 @@ def load(
     Raises:
         NgscaleError: any input is missing, malformed, unsafe, or does not fit the others.
     """
-    checkpoint = load_checkpoint(directory, device=device)
+    checkpoint = load_checkpoint(directory, device=device, allow_pickle=allow_pickle)
     if checkpoint.max_tokens is not None and tokens > checkpoint.max_tokens:
         raise UsageError(
             f"--tokens {tokens}: the model has max_position_embeddings {checkpoint.max_tokens}; "

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,30 @@ def test_pickled_weights_are_refused_unread(llama: Path, name: str) -> None:
     (llama / "model.safetensors").rename(llama / name)
     with pytest.raises(UnsafeInputError, match=f"only pickled weights .{name}."):
         load(llama)
+
+
+def test_pickled_tensors_are_read_where_asked(llama: Path) -> None:
+    expected = probe(load(llama))
+    tensors = load_file(llama / "model.safetensors")
+    (llama / "model.safetensors").unlink()
+    torch.save(tensors, llama / "pytorch_model.bin")
+    with pytest.raises(UnsafeInputError, match="opt in with --allow-pickle"):
+        load(llama)
+    checkpoint = load_checkpoint(llama, device="cpu", allow_pickle=True)
+    assert set(checkpoint.files) == {"config.json", "pytorch_model.bin"}
+    assert np.array_equal(probe(checkpoint).sublayers[5].write, expected.sublayers[5].write)
+
+
+def test_a_pickle_that_would_run_code_runs_none(llama: Path) -> None:
+    class Runs:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(llama / "ran"),)
+
+    (llama / "model.safetensors").unlink()
+    torch.save({"model.norm.weight": Runs()}, llama / "pytorch_model.bin")
+    with pytest.raises(UnsafeInputError, match="holds more than tensors"):
+        load_checkpoint(llama, device="cpu", allow_pickle=True)
+    assert not (llama / "ran").exists()
 
 
 def test_no_weights_at_all_is_an_input_error(llama: Path) -> None:
