@@ -15,7 +15,7 @@ from ngscale.commands.answer import (
     TokenizerOption,
     answer,
 )
-from ngscale.errors import MissingExtraError
+from ngscale.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
     from ngscale.records import Report, RunRecord
@@ -56,6 +56,10 @@ def probe(
             help="Take pytorch_model.bin where there are no safetensors; tensors only, no code.",
         ),
     ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Another checkpoint, read with the same tokens."),
+    ] = None,
     tables: Annotated[
         bool,
         typer.Option(
@@ -79,11 +83,14 @@ def probe(
         "split": split,
         "on_bad_record": on_bad_record,
     }
+    if tables and against is not None:
+        raise UsageError("--against: compares runs of two models; --tables runs none")
     if tables:
         record, report = _autopsy(directory, corpus, tokenizer, reading)
         answer(record, report, as_json=as_json, out=out)
         return
     try:
+        from ngscale.probe.against import add_other
         from ngscale.probe.run import load, probe_checkpoint
         from ngscale.probe.summary import build_report
     except ModuleNotFoundError as error:
@@ -94,24 +101,30 @@ def probe(
     from ngscale.console import progress, say
     from ngscale.corpus import default_sources, source_files
 
-    say(f"loading {directory}")
     num_bytes = sum(path.stat().st_size for path in source_files(corpus or default_sources()))
-    with progress("tokenising", num_bytes, unit="B") as advance:
-        subject = load(
-            directory,
-            corpus,
-            tokenizer,
-            tokens=tokens,
-            windows=windows,
-            device=device,
-            draws=draws,
-            allow_pickle=allow_pickle,
-            **reading,
-            cache=cache_dir(),
-            advance=advance,
-        )
-    with progress("windows", len(subject.windows.places)) as done:
-        record = probe_checkpoint(subject, done=done)
+
+    def read(place: Path) -> "RunRecord":
+        say(f"loading {place}")
+        with progress("tokenising", num_bytes, unit="B") as advance:
+            subject = load(
+                place,
+                corpus,
+                tokenizer,
+                tokens=tokens,
+                windows=windows,
+                device=device,
+                draws=draws,
+                allow_pickle=allow_pickle,
+                **reading,
+                cache=cache_dir(),
+                advance=advance,
+            )
+        with progress("windows", len(subject.windows.places)) as done:
+            return probe_checkpoint(subject, done=done)
+
+    record = read(directory)
+    if against is not None:
+        record = add_other(record, read(against))
     answer(record, build_report(record), as_json=as_json, out=out)
 
 

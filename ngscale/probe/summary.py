@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ngscale.probe import against
 from ngscale.probe.advice import DROWNED_BELOW, EVIDENCE, Advice
 from ngscale.probe.norms import EmbeddingShare, PerToken, StreamNorms, SublayerNorms
 from ngscale.probe.windows import Windows
@@ -202,10 +203,16 @@ def _percent(share: float) -> str:
 
 def build_report(record: RunRecord) -> Report:
     """The report of a record: norms by sub-layer, the embedding's share, how to read both."""
+    compared = record.results.get("against")
     return Report(
         title="Norms along the residual stream",
         answer=record.answer,
-        sections=(_norms_section(record), _share_section(record), _reading_section(record)),
+        sections=(
+            _norms_section(record),
+            _share_section(record),
+            *((against.section(compared),) if compared else ()),
+            _reading_section(record),
+        ),
     )
 
 

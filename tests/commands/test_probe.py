@@ -303,6 +303,40 @@ def test_the_text_is_tokenised_once(
     assert [entry.stat().st_ctime_ns] == [made]
 
 
+def test_another_checkpoint_is_read_with_the_same_tokens(
+    shared: Path, llama: Path, text: Path, tmp_path: Path
+) -> None:
+    path = llama / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.layers.0.mlp.down_proj.weight"] *= 10
+    save_file(tensors, path, metadata={"format": "pt"})
+    alone, there = document(shared, text), document(llama, text)
+    out = tmp_path / "out"
+    found = document(shared, text, "--against", llama, "--out", out)
+    assert found["layers"] == alone["layers"]
+    for here, layer, other in zip(
+        found["against"]["layers"], alone["layers"], there["layers"], strict=True
+    ):
+        assert (here["ratio"], here["ratio_against"]) == (
+            layer["ratio"]["median"],
+            other["ratio"]["median"],
+        )
+    mlp = found["against"]["layers"][1]
+    assert mlp["write_against"] == pytest.approx(10 * mlp["write"], rel=1e-3)
+    assert found["answer"].startswith(alone["answer"])
+    assert f"Against {llama.name}: " in found["answer"]
+    assert (out / "data" / "against.csv").is_file()
+
+
+def test_a_checkpoint_with_another_prefix_is_not_compared(
+    shared: Path, llama: Path, text: Path
+) -> None:
+    save_tokenizer(llama, bos=True)
+    result = invoke(shared, "--corpus", text, "--tokens", 50, "--against", llama)
+    check(result, 3, "not read with the same tokens")
+    check(invoke(shared, "--tables", "--against", llama), 2, "--against")
+
+
 def test_tables_are_read_without_running_the_model(tmp_path: Path, text: Path) -> None:
     tables = random_tables()
     tables[0][:50] = 0
