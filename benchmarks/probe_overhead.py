@@ -68,7 +68,8 @@ def main() -> None:
     def probed() -> None:
         measure(structure, forward, ids, device=torch.device("cpu"), done=lambda: None)
 
-    plain(), probed()
+    plain()
+    probed()
     pairs = [(seconds(plain), seconds(probed)) for _ in range(arguments.repeats)]
     base, with_hooks = (statistics.median(times) for times in zip(*pairs, strict=True))
     ratios = sorted(second / first - 1 for first, second in pairs)

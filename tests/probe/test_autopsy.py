@@ -1,6 +1,7 @@
 """Tables with planted faults, and what is told of them."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from ngscale.tokens import TokenStream
 from tests.designs import policy_of
 from tests.probe.models import VOCAB_SIZE, random_model
 from tests.probe.table_checkpoints import (
+    LONGCAT,
     NUM_TABLES,
     ROWS,
     WIDTH,
@@ -180,6 +182,34 @@ def test_planted_dead_rows_duplicates_and_scales_are_counted(tmp_path: Path) -> 
     assert 2.9 < found[3]["effective_rank"] <= 3
     projected = np.linalg.norm(tables[2] @ random_projections()[2].T, axis=1)
     assert found[2]["projected_norm"]["median"] == pytest.approx(np.median(projected), rel=1e-4)
+
+
+def test_memory_stays_far_below_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 MB of rows; kept are some 40 bytes a row (8 MB) and a few chunks."""
+    rows, width = 2000 * VOCAB_SIZE + 1, 64
+    table = np.random.default_rng(0).normal(size=(rows, width)).astype(np.float32)
+    config = LONGCAT | {"hidden_size": width, "ngram_vocab_size_ratio": 2000}
+    config |= {"emb_neighbor_num": 2, "emb_split_num": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(
+        {
+            "model.embed_tokens.weight": np.ones((VOCAB_SIZE, width), dtype=np.float32),
+            "model.ngram_embeddings.embedders.0.weight": table,
+            "model.ngram_embeddings.post_projs.0.weight": np.eye(width, dtype=np.float32),
+        },
+        tmp_path / "model.safetensors",
+    )
+    num_bytes = table.nbytes
+    del table
+    monkeypatch.setattr(table_files, "CHUNK_BYTES", 2**20)
+    found = find_tables(tmp_path)
+    tracemalloc.start()
+    try:
+        autopsy(tmp_path, found.tables[0], traffic=None, initializer_range=None)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.4 * num_bytes
 
 
 def test_rows_at_initialisation_are_told_from_trained_ones(tmp_path: Path) -> None:
