@@ -56,8 +56,9 @@ def build_report(record: RunRecord) -> Report:
         from ngscale.probe import summary as probe_summary
         from ngscale.probe import table_report
 
-        render = table_report if "tables" in record.results else probe_summary
-        return render.build_report(record)
+        if "tables" in record.results:
+            return table_report.build_report(record)
+        return probe_summary.build_report(record)
     raise AssertionError(f"no renderer for {record.verb}")
 
 
