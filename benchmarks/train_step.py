@@ -102,10 +102,11 @@ def ours(shape: Shape, training: Training, spec: NgramSpec | None) -> Callable[[
 
 def theirs(shape: Shape, training: Training, implementation: str) -> Callable[[int], None]:
     """The same step around transformers' model: fused AdamW, clipping, its own loss."""
-    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+    from transformers import AutoConfig, Qwen3MoeForCausalLM
 
     own = shape.config()
-    config: Any = Qwen3MoeConfig(
+    config: Any = AutoConfig.for_model(
+        "qwen3_moe",
         vocab_size=own.vocab_size,
         hidden_size=own.hidden_size,
         intermediate_size=own.moe_intermediate_size,

@@ -106,7 +106,7 @@ class Trainer:
                 loss = self._mean_loss(part) / len(parts)
                 self.at("backward")
                 balance = self.decoder.balance_loss() / len(parts)
-                (loss + balance).backward()
+                (loss + balance).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return sum_over(total, self.world) / self.world.size
 
