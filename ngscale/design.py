@@ -5,7 +5,7 @@ only.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from ngscale.ngram_config import (
 )
 from ngscale.ngram_params import table_width
 from ngscale.policy import mode_policy
-from ngscale.spec import NgramSpec
+from ngscale.spec import NgramSpec, longcat_spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Design:
         assert len(self.gates) in (0, len(self.ngrams))
         for spec in self.ngrams:
             if spec.row_width is None:
-                check_num_tables(spec.num_tables, hidden_size=self.model.hidden_size)
+                check_num_tables(spec.num_tables, hidden_size=self.fused_width(spec))
 
     @property
     def ngram(self) -> NgramSpec | None:
@@ -57,7 +57,21 @@ class Design:
 
     def table_width(self, spec: NgramSpec) -> int:
         """Columns of every table: stated, or ``hidden_size // num_tables``."""
-        return table_width(spec, self.model.hidden_size)
+        return table_width(spec, self.fused_width(spec))
+
+    def fused_width(self, spec: NgramSpec) -> int:
+        """Columns of what the rows become: of the stream, or of the dense block they enter.
+
+        Raises:
+            SpecError: the layer has no dense block.
+        """
+        if spec.placement == "input":
+            return self.model.hidden_size
+        (index,) = spec.layers
+        layers = [layer for copies, layer in self.model.layers for _ in range(copies)]
+        if index >= len(layers) or not layers[index].ffns:
+            raise SpecError(f"layers: layer {index} has no dense block for {spec.placement}")
+        return layers[index].ffns[0].intermediate_size
 
 
 class _Recorder(dict[str, Any]):
@@ -163,10 +177,40 @@ def decoder_config(design: Design) -> dict[str, Any]:
     config: dict[str, Any] = {
         "architectures": ["NgscaleMoeForCausalLM"],
         "model_type": DECODER_MODEL_TYPE,
-        **asdict(keys),
+        **keys.as_config(),
         "tie_word_embeddings": False,
     }
-    return config if design.ngram is None else config | _ngram_config(design.ngram, keys.vocab_size)
+    if not design.ngrams:
+        return config
+    if len(design.ngrams) == 1 and _is_longcats(design.ngrams[0], keys.vocab_size):
+        return config | _ngram_config(design.ngrams[0], keys.vocab_size)
+    kernels = [gate.conv_kernel for gate in design.gates] or [0] * len(design.ngrams)
+    blocks = [
+        spec_json(spec) | ({"conv_kernel": kernel} if kernel else {})
+        for spec, kernel in zip(design.ngrams, kernels, strict=True)
+    ]
+    return config | {EXTENSION_KEY: {"ngrams": blocks}}
+
+
+def _is_longcats(spec: NgramSpec, vocab_size: int) -> bool:
+    """Whether LongCat's keys and the extension block can say it."""
+    if spec.hash_base != vocab_size or spec.num_subtables is None:
+        return False
+    plain = longcat_spec(
+        vocab_size=vocab_size,
+        max_order=spec.max_order,
+        num_subtables=spec.num_subtables,
+        table_rows=spec.table_rows,
+        policy=spec.policy,
+    )
+    same = replace(
+        plain,
+        row_family=spec.row_family,
+        amplification=spec.amplification,
+        word_scale=spec.word_scale,
+        row_multiple=spec.row_multiple,
+    )
+    return same == spec
 
 
 def _ngram_config(spec: NgramSpec, vocab_size: int) -> dict[str, Any]:
@@ -175,7 +219,7 @@ def _ngram_config(spec: NgramSpec, vocab_size: int) -> dict[str, Any]:
     Raises:
         SpecError: the tables are not LongCat's, hashed in base ``vocab_size``.
     """
-    if spec.hash_base != vocab_size or spec.num_subtables is None or spec.fusion != "average":
+    if not _is_longcats(spec, vocab_size):
         raise SpecError(
             f"hash base {spec.hash_base} with orders {spec.table_orders} is not LongCat's hash "
             f"in base {vocab_size}; config.json cannot say that"

@@ -95,7 +95,7 @@ def specs_of(reader: ConfigReader) -> tuple[NgramSpec, ...]:
 def specs_if_any(reader: ConfigReader) -> tuple[NgramSpec, ...]:
     """As ``specs_of``, but none where no key of any hash is set."""
     none_set = all(reader.first_set(keys) is None for keys in _FAMILY_KEYS)
-    if none_set and reader.model_type not in QWEN_MODEL_TYPES:
+    if none_set and reader.model_type not in QWEN_MODEL_TYPES and not explicit_blocks(reader):
         if EXTENSION_KEY in reader.values:
             raise reader.fail(EXTENSION_KEY, "is set, but the n-gram keys it extends are not")
         return ()
@@ -112,6 +112,10 @@ def _read_family(reader: ConfigReader) -> tuple[NgramSpec, ...]:
         raise reader.fail(" and ".join(keys), "belong to different hashes; keep one")
     if kind == NGRAM_MODEL_TYPE:
         return (read_explicit(reader),)
+    if blocks := explicit_blocks(reader):
+        if keys:
+            raise reader.fail(f"{keys[0]} and {EXTENSION_KEY}.ngrams", "both say tables; keep one")
+        return tuple(_read_block(block, ("conv_kernel",)) for block in blocks)
     if kind in QWEN_MODEL_TYPES:
         return read_qwen(reader.object("text_config") if "text_config" in reader.values else reader)
     if "text_config" in reader.values and not keys:
@@ -432,7 +436,27 @@ def read_over_encoding(reader: ConfigReader) -> NgramSpec:
 
 def read_explicit(reader: ConfigReader) -> NgramSpec:
     """The extension block alone: every field of ``NgramSpec`` by its name (``spec_json``)."""
-    block = _block(reader, _extension(reader, tuple(_SPEC_FIELDS)))
+    return _read_block(_block(reader, _extension(reader, tuple(_SPEC_FIELDS))))
+
+
+def explicit_blocks(reader: ConfigReader) -> list[ConfigReader]:
+    """The tables of ngscale's own decoder where they are not LongCat's: one object each."""
+    extension = reader.values.get(EXTENSION_KEY)
+    is_own = reader.model_type == DECODER_MODEL_TYPE
+    if not is_own or not isinstance(extension, dict) or "ngrams" not in extension:
+        return []
+    block = _block(reader, _extension(reader, ("ngrams",)))
+    values = extension["ngrams"]
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise block.fail("ngrams", "must be a list of objects")
+    return [
+        ConfigReader(value, reader.source, f"{EXTENSION_KEY}.ngrams[{index}].")
+        for index, value in enumerate(values)
+    ]
+
+
+def _read_block(block: ConfigReader, others: tuple[str, ...] = ()) -> NgramSpec:
+    block.only((*_SPEC_FIELDS, *others))
     for field in ("hash", "vocab_size", "table_orders", "table_rows", "policy"):
         if field not in block.values:
             raise block.fail(field, "is missing; it is undecided otherwise")
@@ -512,7 +536,7 @@ def _is_pair(value: Any) -> bool:
 _SPEC_FIELDS: dict[str, Callable[[ConfigReader, str], Any]] = {
     "hash": _hash_from,
     "vocab_size": lambda block, key: block.whole(key, minimum=2),
-    "table_orders": lambda block, key: block.wholes(key, minimum=2),
+    "table_orders": lambda block, key: block.wholes(key),
     "table_rows": lambda block, key: block.wholes(key),
     "policy": lambda block, key: _policy_from(block.object(key)),
     "row_family": lambda block, key: block.values[key],
@@ -525,6 +549,8 @@ _SPEC_FIELDS: dict[str, Callable[[ConfigReader, str], Any]] = {
     "word_scale": lambda block, key: block.values[key],
     "layers": lambda block, key: block.wholes(key, minimum=0) if block.values[key] != [] else (),
     "amplification": lambda block, key: block.values[key],
+    "amplification_factor": lambda block, key: block.number(key),
+    "placement": lambda block, key: block.values[key],
 }
 
 

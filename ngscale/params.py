@@ -59,9 +59,17 @@ def parameter_groups(design: Design) -> dict[str, int]:
         copies * layer.group_counts().total() for copies, layer in model.mtp_layers
     )
     for spec, gate in zip_longest(design.ngrams, design.gates):
-        ngram = ngram_parameters(spec, hidden_size=model.hidden_size, gate=gate)
-        counts["ngram_tables"] += ngram.stored
+        width = design.fused_width(spec)
+        ngram = ngram_parameters(spec, hidden_size=width, gate=gate)
+        if spec.placement == "ple":
+            counts["per_layer_embedding"] += ngram.stored
+        else:
+            counts["ngram_tables"] += ngram.stored
         counts["ngram_projections"] += ngram.projections
+        if spec.placement == "plne":
+            counts["per_layer_embedding"] += model.vocab_size * width
+        if spec.placement != "input":
+            counts["dense_ffn"] -= model.hidden_size * width  # the up-projection it stands for
         if spec.amplification == "layernorm":
             counts["norms"] += model.hidden_size
     assert set(counts) == set(GROUPS), "a group has no name"

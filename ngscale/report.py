@@ -112,7 +112,10 @@ def _note(table: Table) -> str:
 
 def _made(environment: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {v}" for name, v in environment["versions"].items())
-    return f"Made {environment['date']} on {environment['machine']} with {versions}."
+    made = f"Made {environment['date']} on {environment['machine']} with {versions}."
+    speeds = environment.get("tokens_per_s", {})
+    told = ", ".join(f"{name} {speed:,.0f}" for name, speed in speeds.items())
+    return f"{made} Tokens/s: {told}." if told else made
 
 
 def _foot(command: str, made: str) -> str:

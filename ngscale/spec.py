@@ -7,8 +7,12 @@ from typing import Literal, get_args
 from ngscale.errors import SpecError
 from ngscale.policy import Policy
 
-Amplification = Literal["none", "sqrt_d", "layernorm"]
+Amplification = Literal["none", "sqrt_d", "layernorm", "scalar"]
 """What is done to the input embedding before the first layer (arXiv:2601.21204, sec. 3.2.4)."""
+Placement = Literal["input", "ple", "plne"]
+"""Where the fused vector goes: to the residual stream before ``layers``, or as its start; or into
+the dense feed-forward block of ``layers``, instead of the up-projection's output, as a word table
+alone (PLE, arXiv:2601.21204 Eq. 4) or with n-gram tables (PLNE, Eq. 5)."""
 RowFamily = Literal[
     "explicit", "longcat", "base_plus_2i", "consecutive_primes", "prime_pool", "single"
 ]
@@ -85,7 +89,7 @@ class NgramSpec:
     vocab_size: int
     """The ids that are hashed are below it."""
     table_orders: tuple[int, ...]
-    """n of every table, normally order-major: ``order_major(N, K)``."""
+    """n of every table, normally order-major: ``order_major(N, K)``. Order 1 is the token alone."""
     table_rows: tuple[int, ...]
     """Rows of each table, which is also its modulus."""
     policy: Policy
@@ -106,6 +110,9 @@ class NgramSpec:
     """Indices of the layers that read the rows (0-based); empty: the input embedding."""
     amplification: Amplification = "none"
     """Applied to the fused input embedding, before the first layer."""
+    amplification_factor: float = 1.0
+    """Of ``scalar``."""
+    placement: Placement = "input"
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself and what could overflow."""
@@ -115,8 +122,8 @@ class NgramSpec:
                 f"got {len(self.table_rows)}"
             )
         for order in self.table_orders:
-            if not 2 <= order <= MAX_ORDER:
-                raise SpecError(f"max_order must be 2..{MAX_ORDER}, got {order}")
+            if not 1 <= order <= MAX_ORDER:
+                raise SpecError(f"the order of a table must be 1..{MAX_ORDER}, got {order}")
         if self.vocab_size < 2:
             raise SpecError(f"vocab_size must be at least 2, got {self.vocab_size}")
         if self.row_multiple < 1:
@@ -137,6 +144,24 @@ class NgramSpec:
         if self.policy.start.startswith("reserved_row") and not has_reserved:
             raise SpecError(f"start {self.policy.start} needs one table with reserved_rows 1")
         self._check_arithmetic()
+        self._check_placement()
+
+    def _check_placement(self) -> None:
+        if self.placement != "input" and len(self.layers) != 1:
+            raise SpecError(f"placement {self.placement} is of one layer, got {self.layers}")
+        if self.placement == "ple" and (self.table_orders, self.table_rows) != (
+            (1,),
+            (self.vocab_size,),
+        ):
+            raise SpecError(f"placement ple is one table of order 1 with {self.vocab_size} rows")
+        if self.amplification_factor != 1 and self.amplification != "scalar":
+            raise SpecError(f"amplification {self.amplification} has no factor of its own to set")
+        if self.amplification != "none" and (self.layers or self.placement != "input"):
+            raise SpecError(f"amplification {self.amplification} is of the input embedding only")
+        if self.amplification_factor <= 0:
+            raise SpecError(
+                f"amplification_factor must be positive, got {self.amplification_factor}"
+            )
 
     def _check_arithmetic(self) -> None:
         if isinstance(self.hash, PolynomialHash):
@@ -182,6 +207,8 @@ class NgramSpec:
     @property
     def num_subtables(self) -> int | None:
         """K, tables per order; None where the tables are not K per order 2..N, order-major."""
+        if self.max_order == 1:
+            return None
         subtables, rest = divmod(self.num_tables, self.max_order - 1)
         if rest or self.table_orders != order_major(self.max_order, subtables):
             return None
@@ -227,6 +254,7 @@ _WORDS = {
     "fusion": Fusion,
     "word_scale": WordScale,
     "amplification": Amplification,
+    "placement": Placement,
 }
 
 

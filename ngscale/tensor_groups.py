@@ -15,8 +15,10 @@ _PATTERNS = (
     (r"ngram_embeddings\.(word_embeddings\.|embed_tokens\.)", "word_embedding"),
     (r"ngram_embeddings\.embedders\.\d+\.|oe_embed_tokens\d+\.", "ngram_tables"),
     (r"ngram_embeddings\.post_projs\.\d+\.|oe_embed_proj\d+\.", "ngram_projections"),
-    (r"\.ngram_embedding\.(shard_\d+\.)?weight|embed_tokens\.tables\.", "ngram_tables"),
-    (r"\.ple\.|embed_tokens\.projection\.", "ngram_projections"),
+    (r"\.ngram_embedding\.(shard_\d+\.)?weight", "ngram_tables"),
+    (r"(embed_tokens|\.ngram|\.mlps\.0\.embedding)\.tables\.", "ngram_tables"),
+    (r"\.mlps\.0\.embedding\.(word_embeddings\.)?weight", "per_layer_embedding"),
+    (r"\.ple\.|(embed_tokens|\.mlps\.0\.embedding)\.projection\.|\.ngram\.", "ngram_projections"),
     (r"embed_tokens\.amplifier\.", "norms"),
     # embeddings and head
     (r"embed_tokens_per_layer\.", "per_layer_embedding"),

@@ -52,6 +52,13 @@ def build_report(record: RunRecord) -> Report:
         return robustness_report.build_report(record)
     if record.verb == "extrapolation":
         return extrapolation.build_report(record)
+    if record.verb == "probe":  # torch, which only these need
+        from ngscale.probe import summary as probe_summary
+        from ngscale.probe import table_report
+
+        if "tables" in record.results:
+            return table_report.build_report(record)
+        return probe_summary.build_report(record)
     raise AssertionError(f"no renderer for {record.verb}")
 
 

@@ -260,6 +260,42 @@ def meeting_pairs(
     return Fraction(found)
 
 
+def row_adam_steps(
+    weights: list[list[float]],
+    steps: list[list[tuple[int, list[float]]]],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+) -> list[list[float]]:
+    """Rows after AdamW, each row through the steps that name it only; gradients of a row add up."""
+    rows = [list(row) for row in weights]
+    state: dict[int, tuple[list[float], list[float], int]] = {}
+    for step in steps:
+        grads: dict[int, list[float]] = {}
+        for row, grad in step:
+            before = grads.get(row, [0.0] * len(grad))
+            grads[row] = [a + b for a, b in zip(before, grad, strict=True)]
+        for row, grad in grads.items():
+            zeros = [0.0] * len(grad)
+            avg, avg_sq, count = state.get(row, (zeros, zeros, 0))
+            count += 1
+            avg = [betas[0] * m + (1 - betas[0]) * g for m, g in zip(avg, grad, strict=True)]
+            avg_sq = [
+                betas[1] * v + (1 - betas[1]) * g * g for v, g in zip(avg_sq, grad, strict=True)
+            ]
+            state[row] = (avg, avg_sq, count)
+            rows[row] = [
+                w * (1 - lr * weight_decay)
+                - lr
+                * (m / (1 - betas[0] ** count))
+                / (math.sqrt(v / (1 - betas[1] ** count)) + eps)
+                for w, m, v in zip(rows[row], avg, avg_sq, strict=True)
+            ]
+    return rows
+
+
 def merge_tables(
     left: Mapping[tuple[int, ...], int], right: Mapping[tuple[int, ...], int]
 ) -> list[tuple[tuple[int, ...], int]]:

@@ -27,7 +27,7 @@ class TrainedPair:
     """One design against its parameter-equivalent MoE."""
 
     name: str
-    """The record's directory, relative to the one that was searched."""
+    """The record's directory, relative to the one that was searched, and the candidate's name."""
     backbone: str
     """Records with equal ones are one study: a short hash of corpus, tokens, constants of training
     and the MoE's active parameters.
@@ -63,12 +63,12 @@ def read_training_records(directory: Path) -> TrainingRecords:
         reader = _read(path)
         if reader is None:
             continue
-        pair, tokens = _pair(reader, path.parent.relative_to(directory).as_posix())
-        problem = _problem(pair, tokens)
-        if problem is None:
-            pairs.append(pair)
-        else:
-            left_out.append(f"{pair.name}: {problem}")
+        for pair, tokens in _pairs(reader, path.parent.relative_to(directory).as_posix()):
+            problem = _problem(pair, tokens)
+            if problem is None:
+                pairs.append(pair)
+            else:
+                left_out.append(f"{pair.name}: {problem}")
     return TrainingRecords(pairs=tuple(pairs), left_out=tuple(left_out))
 
 
@@ -95,8 +95,18 @@ def _read(path: Path) -> ConfigReader | None:
     return reader
 
 
-def _pair(reader: ConfigReader, name: str) -> tuple[TrainedPair, int]:
+def _pairs(reader: ConfigReader, name: str) -> list[tuple[TrainedPair, int]]:
+    """That of the record, or one for each of its candidates."""
     inputs = reader.object("inputs")
+    if "candidates" not in reader.values:
+        return [_pair(reader, inputs, name)]
+    return [
+        _pair(candidate, inputs, f"{name}/{candidate.values.get('name')}")
+        for candidate in _objects(reader, "candidates")
+    ]
+
+
+def _pair(reader: ConfigReader, inputs: ConfigReader, name: str) -> tuple[TrainedPair, int]:
     tokens = inputs.whole("tokens", maximum=_MOST)
     arms = {arm.values.get("name"): arm for arm in _objects(reader, "arms")}
     for wanted in ("design", "equivalent-moe"):

@@ -1,6 +1,7 @@
 """How every verb answers: the shared options, and record + report -> stdout and ``--out``."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -56,12 +57,22 @@ OnBadRecordOption = Annotated[
 ]
 
 
-def answer(record: RunRecord, report: Report, *, as_json: bool, out: Path | None) -> None:
-    """Show a finished run: stdout is the answer (or the one JSON document), files go to ``out``."""
+def answer(
+    record: RunRecord,
+    report: Report,
+    *,
+    as_json: bool,
+    out: Path | None,
+    measured: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
+    """Show a finished run: stdout is the answer (or the one JSON document), files go to ``out``.
+
+    ``measured`` is what this machine made of it, such as tokens/s: no part of the record.
+    """
     from ngscale.console import say, show
     from ngscale.report import can_draw, write_report
 
-    made = environment(sys.argv[1:])
+    made = {**environment(sys.argv[1:]), **(measured or {})}
     if out is not None:  # first the files, so that a closed stdout (`| head`) loses nothing
         page = write_report(report, record, made, out)
         if report.figures and not can_draw():

@@ -1,7 +1,9 @@
 """``ngscale train-small``: options -> design, corpus, runs -> answer."""
 
+import math
 import os
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -19,31 +21,83 @@ from ngscale.commands.answer import (
 from ngscale.commands.source import read_source
 from ngscale.errors import MissingExtraError, UsageError
 
-if TYPE_CHECKING:
-    from ngscale.design import Design
-
 _DEVICES = ("auto", "cpu", "cuda")
+_SCHEDULES = ("wsd", "cosine")
 
 
 def train_small(
     target: Annotated[
         str | None,
         typer.Argument(
-            help="A config.json of model_type ngscale_moe, or a directory with one. Default: a "
-            "built-in design of 5.1M parameters."
+            help="A config.json or preset with n-gram tables (shrunk where it is too big), what "
+            "budget --proxy --out wrote, or a directory of candidates. Default: a built-in design "
+            "of 5.1M parameters."
         ),
     ] = None,
     corpus: CorpusOption = None,
     tokenizer: TokenizerOption = None,
-    seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Runs of every arm.")] = 3,
+    seeds: Annotated[
+        str,
+        typer.Option(
+            metavar="N",
+            help="Runs of every arm; auto: as many as a pilot of two more seeds asks for, to tell "
+            "the margin from nothing.",
+        ),
+    ] = "3",
     hours: Annotated[
-        float, typer.Option(metavar="H", min=0.001, help="Bound on the whole run.")
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            metavar="H",
+            min=0.001,
+            help="Bound on the whole run. Default: 2, on a CPU 0.15.",
+        ),
+    ] = None,
     tokens: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Training tokens per run, instead of --hours."),
     ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="One more arm: iso-flop, amplification (on, or off), ideal-hash, table-rows=xF, "
+            "table-rows=M,M,...; for candidates also capacity-1, unigram-tables, base-moe. "
+            "Repeat for several.",
+        ),
+    ] = None,
+    margin: Annotated[
+        float,
+        typer.Option(metavar="NATS", help="Differences below it are of no interest."),
+    ] = 0.005,
+    proxy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P",
+            help="Shrink designs with more active parameters to about so many (2M).",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Stop at the plan: time and memory of every arm.")
+    ] = False,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
+    accumulation: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Parts that a step's batch is taken in.")
+    ] = 1,
+    schedule: Annotated[
+        str, typer.Option(metavar="NAME", help="wsd (warmup, plateau, decay) or cosine.")
+    ] = "wsd",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="torch.compile the layers; CUDA only.")
+    ] = False,
+    checkpoint_every: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Steps between checkpoints (with --out).")
+    ] = 200,
+    keep_checkpoints: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Checkpoints of a run that are kept.")
+    ] = 2,
+    track: Annotated[
+        str | None, typer.Option(metavar="PROJECT", help="Report every run to a trackio project.")
+    ] = None,
     text_field: TextFieldOption = "text",
     split: SplitOption = "train",
     dtype: DtypeOption = "uint16",
@@ -51,71 +105,98 @@ def train_small(
     as_json: JsonOption = False,
     out: OutOption = None,
 ) -> None:
-    """Train the design, a parameter-equivalent MoE and a placebo, and compare them.
+    """Train a design against a parameter-equivalent MoE, two placebos and its base.
 
-    A run that cannot conclude says so: fewer than 3 seeds, fewer than 20 tokens per active
-    parameter, or an interval that contains 0. With --out, checkpoints are kept under runs/ and
-    the same command takes up finished runs.
+    Verdicts are better, worse, equivalent or undecided, by paired differences over seeds. A run
+    that cannot conclude says so: fewer than 3 seeds, fewer than 20 tokens per active parameter, or
+    comparisons that stay undecided. With --out, the same command takes up finished runs and
+    resumes the one that was cut short, to the last bit. torchrun -m ngscale train-small ... trains
+    on several processes, each of which holds its share of the tables.
 
-    Example: ngscale train-small --hours 0.1 --out report
+    Example: ngscale train-small --hours 0.15 --out report
     """
+    if schedule not in _SCHEDULES:
+        raise UsageError(f"--schedule {schedule}: takes {', '.join(_SCHEDULES)}")
     if device not in _DEVICES:
         raise UsageError(f"--device {device}: takes {', '.join(_DEVICES)}")
+    if seeds != "auto" and not (seeds.isascii() and seeds.isdigit() and int(seeds)):
+        raise UsageError(f"--seeds {seeds}: takes a number, at least 1, or auto")
+    if not 0 < margin < math.inf:
+        raise UsageError(f"--margin {margin}: takes a positive number of nats")
     # Before torch loads OpenMP, whose threads otherwise spin while they wait: beside one busy
     # neighbour on two cores a step of 0.3 s then took 3 to 6 s, and 0.4 s with threads that sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
+        from ngscale.train_small.candidates import read_target, shrink_to
         from ngscale.train_small.cells import CellStore
-        from ngscale.train_small.run import Request, train_small
+        from ngscale.train_small.config import TRAINING
+        from ngscale.train_small.distributed import is_first
+        from ngscale.train_small.plan import plan_report
+        from ngscale.train_small.run import Request, pick_device, plan_job, planned, run_job
         from ngscale.train_small.summary import build_report
     except ModuleNotFoundError as error:
         if error.name in ("torch", "safetensors"):
             raise MissingExtraError(error.name, "torch") from error
         raise
+    from ngscale.console import say
     from ngscale.corpus import default_sources
     from ngscale.tokens import is_bin
+    from ngscale.units import parse_count
 
-    design, own_tokenizer = _design(target)
+    most_active = None if proxy is None else parse_count(proxy)
+    found = read_target(target, shrink_to(pick_device(device).type, most_active))
+    for clause in found.left_out:
+        say(f"left out: {clause}")
+    for candidate in found.candidates:
+        if candidate.shrunk is not None:
+            lost = " ".join(candidate.shrunk["lost"])
+            what = candidate.name or "the design"
+            say(f"{what} is too big: its proxy is trained. Lost: {lost}")
     is_ids = is_bin(corpus or default_sources())
     stream, source = read_source(
         corpus,
-        tokenizer or own_tokenizer,
+        tokenizer or found.tokenizer,
         text_field=text_field,
         split=split,
         dtype=dtype,
-        vocab_size=design.model.vocab_size if is_ids else None,
+        vocab_size=found.candidates[0].design.model.vocab_size if is_ids else None,
         on_bad_record=on_bad_record,
     )
     request = Request(
-        design=design,
+        candidates=found.candidates,
         stream=stream,
         source=source,
-        num_seeds=seeds,
+        num_seeds=None if seeds == "auto" else int(seeds),
         hours=hours,
         tokens=tokens,
         device=device,
+        extra_arms=tuple(arm or ()),
+        margin=margin,
+        training=replace(
+            TRAINING,
+            accumulation=accumulation,
+            schedule=cast("Literal['wsd', 'cosine']", schedule),
+        ),
+        compiled=compiled,
+        track=track,
     )
-    record = train_small(request, CellStore(out))
-    answer(record, build_report(record), as_json=as_json, out=out)
-
-
-def _design(target: str | None) -> tuple["Design", str]:
-    """The design, and the tokenizer to use where none is named."""
-    from ngscale.design import read_design
-    from ngscale.ngram_config import DECODER_MODEL_TYPE
-    from ngscale.presets import resolve
-    from ngscale.train_small.config import DEFAULT_DESIGN, DEFAULT_TOKENIZER
-
-    if target is None:
-        return DEFAULT_DESIGN, DEFAULT_TOKENIZER
-    path = resolve(target)
-    design = read_design(path)
-    if design.model.model_type != DECODER_MODEL_TYPE:
-        raise UsageError(
-            f"{target}: is of model_type {design.model.model_type}, which is not trained here; "
-            f"give a config.json of {DECODER_MODEL_TYPE}, or no target for the built-in design"
+    store = CellStore(
+        None if dry_run else out,
+        checkpoint_every=checkpoint_every,
+        keep_checkpoints=keep_checkpoints,
+    )
+    job = plan_job(request, store)
+    if dry_run:
+        plan = planned(job)
+        if is_first():
+            answer(plan, plan_report(plan), as_json=as_json, out=None)
+        return
+    record, speeds = run_job(job)
+    if is_first():
+        answer(
+            record,
+            build_report(record),
+            as_json=as_json,
+            out=out,
+            measured={"tokens_per_s": speeds},
         )
-    if design.ngram is None:
-        raise UsageError(f"{target}: this design has no n-gram tables, so nothing to compare")
-    beside = path.parent / "tokenizer.json"
-    return design, str(beside) if beside.is_file() else f"bpe-{design.model.vocab_size}"

@@ -39,6 +39,15 @@ class StreamState(NamedTuple):
     """Document of the last position, where documents are numbered."""
 
 
+class Lookups(NamedTuple):
+    """What a position looks up."""
+
+    ids: Int64[Tensor, "B T E"]
+    """Row in every table, ``NO_ROW`` where nothing is looked up."""
+    reads: Bool[Tensor, "B T E"] | None
+    """Which of them are read as stored, the others as the zero vector; None: all."""
+
+
 class _Seen(NamedTuple):
     """N-1 places before the tokens and the tokens: [B, N-1+T]."""
 
@@ -111,10 +120,22 @@ class NgramHash(nn.Module):
         ``segments`` numbers the documents of a packed sequence, negative for padding; ``dead``
         marks positions without text.
         """
+        return self.look_up(tokens, segments=segments, dead=dead, state=state).ids
+
+    def look_up(
+        self,
+        tokens: Int64[Tensor, "B T"],
+        *,
+        segments: Int64[Tensor, "B T"] | None = None,
+        dead: Bool[Tensor, "B T"] | None = None,
+        state: StreamState | None = None,
+    ) -> Lookups:
+        """The rows, and which are read (``definition.read_rows_exact``); arguments as above."""
         seen = self._see(tokens, segments, dead, state)
         window = [seen.ids[:, self.spec.max_order - 1 :]]
         window += self._look_back(seen, 0, tokens.shape[1], seen.looks, self.fill)
-        return self._settle(tokens, window, self._residues(window), starts=state is None)
+        ids = self._settle(tokens, window, self._residues(window), starts=state is None)
+        return Lookups(ids, self._reads(window, ids))
 
     def advance(
         self,
@@ -127,6 +148,7 @@ class NgramHash(nn.Module):
         """The state behind ``tokens``, of which there is at least one; arguments as above."""
         seen = self._see(tokens, segments, dead, state)
         newest_first = [*self._look_back(seen, tokens.shape[1], 1, None, _OUT_OF_REACH)]
+        newest_first = newest_first or [tokens[:, :0]]  # order 1 sees nothing before
         segment = None if segments is None else segments[:, -1:]
         return StreamState(torch.cat(newest_first[::-1], dim=1).long(), segment)
 
@@ -229,9 +251,7 @@ class NgramHash(nn.Module):
         """Positions whose rows the policy fixes, whatever the hash says."""
         policy = self.spec.policy
         if policy.ignored_rule == "last_row":
-            nearest = torch.full_like(tokens, self.spec.max_order)
-            for s, place in reversed([*enumerate(window)]):
-                nearest = nearest.masked_fill(place == _IGNORED, s)
+            nearest = self._nearest(window, lambda place: place == _IGNORED)
             ids = torch.where(nearest.unsqueeze(-1) < self.orders, self.rows.long() - 1, ids)
         if policy.at_boundary == "row_zero":
             ids = ids.masked_fill(self._is_boundary(tokens).unsqueeze(-1), 0)
@@ -240,6 +260,35 @@ class NgramHash(nn.Module):
         if policy.ignored_rule == "exclude":
             ids = ids.masked_fill(self._is_ignored(tokens).unsqueeze(-1), NO_ROW)
         return ids
+
+    def _reads(
+        self, window: list[Int64[Tensor, "B T"]], ids: Int64[Tensor, "B T E"]
+    ) -> Bool[Tensor, "B T E"] | None:
+        policy = self.spec.policy
+        if policy.row_zero == "zero_vector":
+            return ids > 0
+        if policy.row_zero == "zero_vector_before_modulus":
+            nearest = self._nearest(window, lambda place: place != 0)
+            return (nearest.unsqueeze(-1) < self.orders) & (ids != NO_ROW)
+        return ids != NO_ROW if policy.ignored_rule == "exclude" else None
+
+    def _nearest(
+        self, window: list[Int64[Tensor, "B T"]], found: Callable[[Tensor], Tensor]
+    ) -> Int64[Tensor, "B T"]:
+        """The first place that is ``found``, N where none is."""
+        nearest = torch.full_like(window[0], self.spec.max_order, dtype=torch.long)
+        for s, place in reversed([*enumerate(window)]):
+            nearest = nearest.masked_fill(found(place), s)
+        return nearest
+
+    def averaged(self, tokens: Int64[Tensor, "B T"]) -> Bool[Tensor, "B T"] | None:
+        """``definition.averaged_exact``; None where that is everywhere."""
+        policy, averaged = self.spec.policy, None
+        if policy.ignored_rule in ("zero", "zero_close", "exclude"):
+            averaged = ~self._is_ignored(tokens)
+        if policy.row_zero == "zero_vector_before_modulus":
+            averaged = tokens != 0 if averaged is None else averaged & (tokens != 0)
+        return averaged
 
     def _is_boundary(self, tokens: Int64[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
         found = torch.zeros_like(tokens, dtype=torch.bool)

@@ -1,4 +1,7 @@
-"""A directory with config.json and model.safetensors <-> (Decoder, Design)."""
+"""A directory with config.json and safetensors <-> (Decoder, Design).
+
+ngscale's own decoder under its own names; a LongCat-Flash under LongCat's (``model/longcat.py``).
+"""
 
 from pathlib import Path
 
@@ -7,21 +10,33 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ngscale.design import Design, decoder_config, read_design
-from ngscale.errors import InputError
+from ngscale.config_reader import ConfigReader, read_config
+from ngscale.design import Design, design_config, read_design
+from ngscale.errors import InputError, SpecError, UnsafeInputError
 from ngscale.model.decoder import Decoder
-from ngscale.ngram_config import DECODER_MODEL_TYPE
+from ngscale.model.longcat import Family, load_longcat_tensors, longcat_tensors
+from ngscale.model_spec import ModelSpec
+from ngscale.ngram_config import DECODER_MODEL_TYPE, is_longcat
 from ngscale.records import dump_json, write_atomic
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
 
 
-def save_decoder(decoder: Decoder, design: Design, directory: Path) -> None:
-    """Write both files, each whole or not at all; config.json last, so that it vouches for both."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in decoder.state_dict().items()}
+def save_decoder(
+    decoder: Decoder, design: Design, directory: Path, *, family: Family = "ngram_embeddings"
+) -> None:
+    """Write both files, each whole or not at all; config.json last, so that it vouches for both.
+
+    ``family`` says what a LongCat-Flash's n-gram tensors are called.
+    """
+    state = decoder.state_dict()
+    if _is_longcats(design.model):
+        state = longcat_tensors(decoder, family=family)
+    tensors = {name: t.detach().cpu().contiguous() for name, t in state.items()}
     write_atomic(directory / WEIGHTS_NAME, save(tensors))
-    write_atomic(directory / CONFIG_NAME, dump_json(decoder_config(design)).encode())
+    write_atomic(directory / CONFIG_NAME, dump_json(design_config(design)).encode())
 
 
 def load_decoder(directory: Path) -> tuple[Decoder, Design]:
@@ -30,18 +45,53 @@ def load_decoder(directory: Path) -> tuple[Decoder, Design]:
     Raises:
         InputError: a file is missing or broken, the config is of another model family, or a
             tensor is missing, unexpected or of the wrong shape; names the file and the tensor.
+        UnsafeInputError: a shard lies outside the directory.
     """
-    config_path, weights_path = directory / CONFIG_NAME, directory / WEIGHTS_NAME
+    config_path = directory / CONFIG_NAME
     design = read_design(config_path)
+    if _is_longcats(design.model):
+        return _load_longcat(directory, design), design
     if design.model.model_type != DECODER_MODEL_TYPE:
         raise InputError(f"{config_path}: model_type: is not ngscale's own decoder")
-    with torch.device("meta"):
-        expected = Decoder(design).state_dict()
+    weights_path = directory / WEIGHTS_NAME
     tensors = _read_tensors(weights_path)
-    _check(weights_path, tensors, expected)
-    decoder = Decoder(design)
+    ids = next((t for name, t in tensors.items() if name.endswith("compressed_ids")), None)
+    with torch.device("meta"):
+        expected = _built(config_path, design, None if ids is None else ids.to("meta"))
+    _check(weights_path, tensors, expected.state_dict())
+    decoder = Decoder(design, compressed_ids=ids)
     decoder.load_state_dict(tensors)
     return decoder.eval(), design
+
+
+def _built(config_path: Path, design: Design, compressed_ids: Tensor | None) -> Decoder:
+    try:
+        return Decoder(design, compressed_ids=compressed_ids)
+    except SpecError as error:
+        raise InputError(f"{config_path}: {error}") from error
+
+
+def _load_longcat(directory: Path, design: Design) -> Decoder:
+    tensors: dict[str, Tensor] = {}
+    index = directory / INDEX_NAME
+    for path in _shards(index) if index.is_file() else [directory / WEIGHTS_NAME]:
+        tensors |= _read_tensors(path)
+    decoder = _built(directory / CONFIG_NAME, design, None)
+    load_longcat_tensors(decoder, tensors, source=str(directory))
+    return decoder.eval()
+
+
+def _shards(index: Path) -> list[Path]:
+    weight_map = read_config(index).object("weight_map").values
+    names = sorted({str(name) for name in weight_map.values()})
+    for name in names:
+        if Path(name).name != name:
+            raise UnsafeInputError(f"{index}: {name}: lies outside the directory")
+    return [index.parent / name for name in names]
+
+
+def _is_longcats(model: ModelSpec) -> bool:
+    return is_longcat(ConfigReader(model.config, model.model_type))
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

@@ -1,134 +1,171 @@
-"""The decoder: pre-norm blocks of grouped-query attention and top-k experts, untied lm_head.
+"""The decoder: pre-norm blocks of attention and top-k experts, untied lm_head.
 
 Module names are those of Hugging Face decoders (``embed_tokens``, ``layers``, ``input_layernorm``,
 ``self_attn``, ``post_attention_layernorm``, ``mlp``, ``norm``, ``lm_head``), and the outputs of
-``embed_tokens``, ``self_attn`` and ``mlp`` are exactly what the residual stream starts with and
-is added to.
+``embed_tokens``, ``self_attn``, ``mlp`` and ``mlps`` are exactly what the residual stream starts
+with and is added to.
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ngscale.architectures.ngscale_moe import DecoderConfig
 from ngscale.design import Design
-from ngscale.model.embedding import NgramEmbedding, embedding_std
+from ngscale.errors import SpecError
+from ngscale.model.attention import Attention, LatentAttention, Rotary, rotary
+from ngscale.model.embedding import NgramEmbedding, NgramReader, embedding_std
+from ngscale.model.feed_forward import EmbeddedFeedForward, FeedForward
 from ngscale.model.initialise import fill_normal, fill_slices
+from ngscale.model.longcat_keys import decoder_keys
+from ngscale.model.loss import linear_cross_entropy
 from ngscale.model.moe import MixtureOfExperts
+from ngscale.model.rms_norm import RMSNorm
+from ngscale.spec import NgramSpec
 from ngscale.tensor_groups import group_of
 
-
-class Attention(nn.Module):
-    """Causal grouped-query attention with rotary positions."""
-
-    def __init__(self, model: DecoderConfig) -> None:
-        super().__init__()
-        self.head_dim = model.head_dim
-        query_dim = model.num_attention_heads * model.head_dim
-        key_value_dim = model.num_key_value_heads * model.head_dim
-        self.q_proj = nn.Linear(model.hidden_size, query_dim, bias=False)
-        self.k_proj = nn.Linear(model.hidden_size, key_value_dim, bias=False)
-        self.v_proj = nn.Linear(model.hidden_size, key_value_dim, bias=False)
-        self.o_proj = nn.Linear(query_dim, model.hidden_size, bias=False)
-
-    def forward(
-        self, x: Float[Tensor, "B T D"], cos: Float[Tensor, "T h"], sin: Float[Tensor, "T h"]
-    ) -> Float[Tensor, "B T D"]:
-        """What the block adds to the stream."""
-        query = rotate(self._heads(self.q_proj(x)), cos, sin)  # (B, H, T, h)
-        key = rotate(self._heads(self.k_proj(x)), cos, sin)  # (B, G, T, h)
-        value = self._heads(self.v_proj(x))
-        mixed = functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, enable_gqa=True
-        )
-        out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))  # (B, T, H*h)
-        return out
-
-    def _heads(self, projected: Tensor) -> Tensor:
-        batch, length, width = projected.shape
-        return projected.view(batch, length, width // self.head_dim, self.head_dim).transpose(1, 2)
-
-
-def rotary(
-    length: int, head_dim: int, theta: float, device: torch.device
-) -> tuple[Float[Tensor, "T h"], Float[Tensor, "T h"]]:
-    """Cosine and sine of position * theta**(-2j/h) (arXiv:2104.09864), each half repeated."""
-    exponents = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
-    positions = torch.arange(length, device=device, dtype=torch.float32)
-    angles = torch.outer(positions, theta**-exponents).repeat(1, 2)  # (T, h)
-    return angles.cos(), angles.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the pairs (j, j + h/2) of every head, in float32."""
-    first, second = x.float().chunk(2, dim=-1)
-    turned = torch.cat([-second, first], dim=-1)
-    return (x.float() * cos + turned * sin).to(x.dtype)
+_INTO_STREAM = ("o_proj.weight", "down_proj.weight", "down_proj")
 
 
 class Block(nn.Module):
     """One layer: the stream plus attention, plus experts."""
 
-    def __init__(self, model: DecoderConfig) -> None:
+    def __init__(self, model: DecoderConfig, ngram: NgramReader | None = None) -> None:
         super().__init__()
-        self.input_layernorm = nn.RMSNorm(model.hidden_size, eps=model.rms_norm_eps)
-        self.self_attn = Attention(model)
-        self.post_attention_layernorm = nn.RMSNorm(model.hidden_size, eps=model.rms_norm_eps)
-        self.mlp = MixtureOfExperts(
-            model.hidden_size,
-            model.moe_intermediate_size,
-            model.num_experts,
-            model.num_experts_per_tok,
-        )
+        self.ngram = ngram
+        self.input_layernorm = RMSNorm(model.hidden_size, eps=model.rms_norm_eps)
+        self.self_attn = _attention(model)
+        self.post_attention_layernorm = RMSNorm(model.hidden_size, eps=model.rms_norm_eps)
+        self.mlp = MixtureOfExperts(model)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "B T D"], positions: Rotary, tokens: Int64[Tensor, "B T"]
+    ) -> Float[Tensor, "B T D"]:
         """The stream after this layer."""
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+        if self.ngram is not None:
+            x = x + self.ngram(x, tokens)
+        x = x + self.self_attn(self.input_layernorm(x), positions)
         after: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return after
+
+
+class ShortcutBlock(nn.Module):
+    """LongCat-Flash's layer: attention, dense, attention, dense; the experts read what the first
+    dense block reads and write where the second has written (arXiv:2509.01322, sec. 2.2).
+    """
+
+    def __init__(
+        self,
+        model: DecoderConfig,
+        ngram: NgramReader | None = None,
+        embedding: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        D, F = model.hidden_size, model.intermediate_size
+        self.ngram = ngram
+        self.input_layernorm = nn.ModuleList(RMSNorm(D, eps=model.rms_norm_eps) for _ in range(2))
+        self.self_attn = nn.ModuleList(_attention(model) for _ in range(2))
+        self.post_attention_layernorm = nn.ModuleList(
+            RMSNorm(D, eps=model.rms_norm_eps) for _ in range(2)
+        )
+        first = FeedForward(D, F) if embedding is None else EmbeddedFeedForward(D, F, embedding)
+        self.mlps = nn.ModuleList([first, FeedForward(D, F)])
+        self.mlp = MixtureOfExperts(model)
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], positions: Rotary, tokens: Int64[Tensor, "B T"]
+    ) -> Float[Tensor, "B T D"]:
+        """The stream after this layer."""
+        if self.ngram is not None:
+            x = x + self.ngram(x, tokens)
+        x = x + self.self_attn[0](self.input_layernorm[0](x), positions)
+        normed = self.post_attention_layernorm[0](x)
+        shortcut = self.mlp(normed)
+        x = x + self.mlps[0](normed, tokens)
+        x = x + self.self_attn[1](self.input_layernorm[1](x), positions)
+        after: Tensor = x + self.mlps[1](self.post_attention_layernorm[1](x), tokens) + shortcut
+        return after
+
+
+def _attention(model: DecoderConfig) -> nn.Module:
+    return LatentAttention(model) if model.attention == "mla" else Attention(model)
 
 
 class Decoder(nn.Module):
     """Token ids [B, T] -> logits [B, T, V0]; weights are drawn by ``initialise``.
 
+    ``compressed_ids`` [V0] are the ids an Engram hash takes, where a spec of the design does.
+
     Raises:
-        SpecError: the design's model is of another family.
+        SpecError: the design's model is neither ngscale's own decoder nor a LongCat-Flash, or its
+            tables do not fit the model.
     """
 
-    def __init__(self, design: Design) -> None:
+    def __init__(
+        self, design: Design, *, compressed_ids: Int64[Tensor, " V0"] | None = None
+    ) -> None:
         super().__init__()
-        model = DecoderConfig.of(design.model)
+        model = decoder_keys(design.model)
         self.config = model
+        _check_placements(design, model)
+        at_input = [spec for spec in design.ngrams if not spec.layers]
         self.embed_tokens: NgramEmbedding | nn.Embedding
-        if design.ngram is None:
-            self.embed_tokens = nn.Embedding(model.vocab_size, model.hidden_size)
+        if at_input:
+            (spec,) = at_input
+            self.embed_tokens = NgramEmbedding(
+                model.vocab_size, model.hidden_size, spec, compressed_ids=_ids(spec, compressed_ids)
+            )
         else:
-            self.embed_tokens = NgramEmbedding(model.vocab_size, model.hidden_size, design.ngram)
-        self.layers = nn.ModuleList(Block(model) for _ in range(model.num_hidden_layers))
-        self.norm = nn.RMSNorm(model.hidden_size, eps=model.rms_norm_eps)
+            self.embed_tokens = nn.Embedding(model.vocab_size, model.hidden_size)
+        readers = _readers(design, model, compressed_ids)
+        embeddings = _dense_embeddings(design, model, compressed_ids)
+        self.layers = nn.ModuleList(
+            Block(model, readers.get(index))
+            if model.block == "standard"
+            else ShortcutBlock(model, readers.get(index), embeddings.get(index))
+            for index in range(model.num_hidden_layers)
+        )
+        self.norm = RMSNorm(model.hidden_size, eps=model.rms_norm_eps)
         self.lm_head = nn.Linear(model.hidden_size, model.vocab_size, bias=False)
 
-    def forward(self, tokens: Int64[Tensor, "B T"]) -> Float[Tensor, "B T V0"]:
-        """Next-token logits at every position."""
-        cos, sin = rotary(
-            tokens.shape[1], self.config.head_dim, self.config.rope_theta, tokens.device
+    def forward(
+        self, tokens: Int64[Tensor, "B T"], targets: Int64[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T V0"] | Float[Tensor, ""]:
+        """Next-token logits at every position; with ``targets``, their mean cross-entropy instead.
+
+        The latter holds few logits at a time (``model/loss.py``) and leaves out the router's
+        ``balance_loss``.
+        """
+        hidden = self.hidden(tokens)
+        if targets is not None:
+            return linear_cross_entropy(hidden, self.lm_head.weight, targets)
+        logits: Tensor = self.lm_head(hidden)
+        return logits
+
+    def hidden(self, tokens: Int64[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        """What lm_head reads."""
+        model = self.config
+        dim = model.qk_rope_head_dim if model.attention == "mla" else model.head_dim
+        positions = rotary(
+            tokens.shape[1], dim, model.rope_theta, tokens.device, model.rope_scaling
         )
         x = self.embed_tokens(tokens)
         for layer in self.layers:
-            x = layer(x, cos, sin)
-        logits: Tensor = self.lm_head(self.norm(x))
-        return logits
+            x = layer(x, positions, tokens)
+        out: Tensor = self.norm(x)
+        return out
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
         """Draw all weights; those two designs share start equal (``model/initialise.py``).
 
         Matrices get std ``1/sqrt(fan_in)``; the ones that write into the stream (``o_proj``,
-        ``down_proj``) are divided by ``sqrt(2 * layers)`` as in GPT-2, so that the stream's
-        variance does not grow with depth.
+        ``down_proj``) are divided by the square root of the number of blocks that write there
+        (``sqrt(2 * layers)`` in a standard decoder) as in GPT-2, so that the stream's variance
+        does not grow with depth.
         """
         if isinstance(self.embed_tokens, NgramEmbedding):
             self.embed_tokens.initialise(seed)
@@ -136,22 +173,112 @@ class Decoder(nn.Module):
             words = self.embed_tokens.weight
             std = embedding_std(words.shape[1])
             fill_normal(words, std=std, seed=seed, name="word_embeddings")
-        into_stream = 1 / math.sqrt(2 * len(self.layers))
+        num_writers = 5 if self.config.block == "shortcut" else 2
+        into_stream = 1 / math.sqrt(num_writers * len(self.layers))
         for name, weight in self.named_parameters():
-            if name.startswith("embed_tokens."):
+            if name.startswith("embed_tokens.") or ".ngram." in name or ".embedding." in name:
                 continue
-            if group_of(name) == "norms":
+            group = group_of(name)
+            if group == "norms" or "layernorm" in name:
                 weight.fill_(1.0)
-                continue
-            scale = into_stream if name.endswith(("o_proj.weight", "down_proj")) else 1.0
-            fill = fill_slices if group_of(name) in ("experts", "router") else fill_normal
-            fill(weight, std=scale / math.sqrt(weight.shape[-1]), seed=seed, name=name)
-        for layer in self.layers:
-            assert isinstance(layer, Block)
-            layer.mlp.gate.e_score_correction_bias.zero_()
+            elif group == "router_bias":
+                weight.zero_()
+            else:
+                scale = into_stream if name.endswith(_INTO_STREAM) else 1.0
+                fill = fill_slices if group in ("experts", "router") else fill_normal
+                fill(weight, std=scale / math.sqrt(weight.shape[-1]), seed=seed, name=name)
+        for index, layer in enumerate(self.layers):
+            self._initialise_ngrams(layer, seed, f"layers.{index}.")
+
+    def _initialise_ngrams(self, layer: nn.Module, seed: int, prefix: str) -> None:
+        assert isinstance(layer, Block | ShortcutBlock)
+        layer.mlp.gate.e_score_correction_bias.zero_()
+        if layer.ngram is not None:
+            layer.ngram.initialise(seed, prefix=prefix)
+        if isinstance(layer, Block) or not isinstance(layer.mlps[0], EmbeddedFeedForward):
+            return
+        embedding = layer.mlps[0].embedding
+        # The up-projection it stands for puts out columns of variance 1.
+        norm = math.sqrt(self.config.intermediate_size)
+        if isinstance(embedding, NgramEmbedding):
+            embedding.initialise(seed, norm=norm, prefix=prefix)
+        else:
+            words = embedding.get_parameter("weight")
+            fill_normal(words, std=1.0, seed=seed, name=f"{prefix}word_embeddings")
 
     def balance_experts(self, rate: float) -> None:
         """After an optimiser step: steer every router towards equal load."""
         for layer in self.layers:
-            assert isinstance(layer, Block)
+            assert isinstance(layer, Block | ShortcutBlock)
             layer.mlp.gate.balance(rate)
+
+    def balance_loss(self) -> Float[Tensor, ""]:
+        """``router_aux_loss_coef`` times the sequence-wise losses of all routers, summed, of the
+        last forward in training; 0 without a coefficient.
+        """
+        losses = []
+        for layer in self.layers:
+            assert isinstance(layer, Block | ShortcutBlock)
+            if layer.mlp.gate.balance_loss is not None:
+                losses.append(layer.mlp.gate.balance_loss)
+        if not losses:
+            return self.norm.weight.new_zeros(())
+        return self.config.router_aux_loss_coef * torch.stack(losses).sum()
+
+
+def _check_placements(design: Design, model: DecoderConfig) -> None:
+    """Each place takes one set of tables at most, and has to be there."""
+    places = [(spec.placement, spec.layers) for spec in design.ngrams]
+    dense = [layers for placement, layers in places if placement != "input"]
+    gated = [layers for placement, layers in places if placement == "input"]
+    for taken in (dense, gated):
+        if len(set(taken)) < len(taken):
+            raise SpecError(f"layers: two sets of n-gram tables share a place: {taken}")
+    for _, layers in places:
+        for index in layers:
+            if index >= model.num_hidden_layers:
+                raise SpecError(f"layers: {index} is not below {model.num_hidden_layers} layers")
+        if len(layers) > 1:
+            raise SpecError(f"layers: one set of tables for each layer is read here, got {layers}")
+
+
+def _ids(spec: NgramSpec, compressed_ids: Tensor | None) -> Tensor | None:
+    """The map, for the specs whose hash takes compressed ids."""
+    return compressed_ids if spec.compressed_vocab is not None else None
+
+
+def _readers(
+    design: Design, model: DecoderConfig, compressed_ids: Tensor | None
+) -> Mapping[int, NgramReader]:
+    """Engram's readers by layer."""
+    readers = {}
+    for index, spec in enumerate(design.ngrams):
+        if spec.layers and spec.placement == "input":
+            if spec.fusion != "gated" or not design.gates:
+                raise SpecError(f"layers {spec.layers}: fusion must be gated there, with its gate")
+            readers[spec.layers[0]] = NgramReader(
+                model.hidden_size,
+                spec,
+                design.gates[index],
+                eps=model.rms_norm_eps,
+                compressed_ids=_ids(spec, compressed_ids),
+            )
+    return readers
+
+
+def _dense_embeddings(
+    design: Design, model: DecoderConfig, compressed_ids: Tensor | None
+) -> Mapping[int, nn.Module]:
+    """What stands for the up-projection, by layer."""
+    embeddings: dict[int, nn.Module] = {}
+    for spec in design.ngrams:
+        if spec.placement == "plne":
+            embeddings[spec.layers[0]] = NgramEmbedding(
+                model.vocab_size,
+                model.intermediate_size,
+                spec,
+                compressed_ids=_ids(spec, compressed_ids),
+            )
+        elif spec.placement == "ple":
+            embeddings[spec.layers[0]] = nn.Embedding(spec.table_rows[0], model.intermediate_size)
+    return embeddings

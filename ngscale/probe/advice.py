@@ -27,7 +27,6 @@ embedding that is drowned by the first MLP alone.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 
@@ -79,7 +78,6 @@ def advise(
         "sqrt_d": root,
         "layernorm": root / np.sqrt(layer.embed_sq),
     }
-    assert tuple(scales) == get_args(Amplification)
     shares = {
         name: float(np.median(predicted_share(layer, scale)[:, 1:]))
         for name, scale in scales.items()

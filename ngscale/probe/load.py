@@ -1,7 +1,8 @@
 """A checkpoint directory -> a decoder in float32 that can be run and hooked.
 
 Two kinds: the project's own (``ngscale.model.checkpoint``) and any decoder transformers knows. Only
-safetensors are read and only transformers' own classes are run: no pickle, no remote code.
+safetensors are read, unless pickled tensors are asked for, and only transformers' own classes are
+run: no remote code.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError  # noqa: TID251 - what torch.load raises; nothing is unpickled
 from typing import Any
 
 import torch
@@ -31,8 +33,10 @@ from ngscale.errors import (
 from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
 from ngscale.ngram_config import DECODER_MODEL_TYPE
 from ngscale.probe.structure import Structure, find_structure
-from ngscale.safetensors_header import weight_files
+from ngscale.safetensors_header import inside, weight_files
 from ngscale.spec import Amplification
+
+PICKLE_NAME = "pytorch_model.bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,8 +61,11 @@ class Checkpoint:
     """File name -> sha256 of config and weights."""
 
 
-def load_checkpoint(directory: Path, *, device: str) -> Checkpoint:
+def load_checkpoint(directory: Path, *, device: str, allow_pickle: bool = False) -> Checkpoint:
     """Load a checkpoint whole; ``device`` is ``auto``, or what torch calls one.
+
+    ``allow_pickle`` takes pytorch_model.bin where there are no safetensors, tensors only
+    (``torch.load(weights_only=True)``).
 
     Raises:
         InputError: something is missing, malformed or of an unknown architecture.
@@ -80,14 +87,14 @@ def load_checkpoint(directory: Path, *, device: str) -> Checkpoint:
             f"{reader.source}: auto_map: the model needs code from its directory, and probe runs "
             "none; use a transformers release that has the architecture built in"
         )
-    files = weight_files(directory)
+    files = _weights(directory, allow_pickle=allow_pickle)
     model: nn.Module
     design: Design | None = None
     with memory_errors(f"{directory} in float32"):
         if model_type == DECODER_MODEL_TYPE:
             model, design = load_decoder(directory)
         else:
-            model = _load_transformers(directory, reader)
+            model = _load_transformers(directory, reader, pickled=files[0].name == PICKLE_NAME)
         model.to(target)
     _check_finite(model, directory)
     structure = find_structure(model, str(directory))
@@ -107,6 +114,19 @@ def load_checkpoint(directory: Path, *, device: str) -> Checkpoint:
         device=target,
         files={path.name: _sha256(path) for path in (config_path, *files)},
     )
+
+
+def _weights(directory: Path, *, allow_pickle: bool) -> list[Path]:
+    """The files of the weights; a pickled one only where asked and where there is no other."""
+    pickled = inside(directory, PICKLE_NAME)
+    if pickled.is_file() and not any(directory.glob("*.safetensors*")):
+        if allow_pickle:
+            return [pickled]
+        raise UnsafeInputError(
+            f"{directory}: has only pickled weights ({PICKLE_NAME}), which can run code when read; "
+            "convert them to safetensors, or opt in with --allow-pickle, which reads tensors only"
+        )
+    return weight_files(directory)
 
 
 def _sizes(structure: Structure, design: Design | None) -> tuple[int, int]:
@@ -153,7 +173,7 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _load_transformers(directory: Path, reader: ConfigReader) -> nn.Module:
+def _load_transformers(directory: Path, reader: ConfigReader, *, pickled: bool) -> nn.Module:
     if "quantization_config" in reader.values:
         raise reader.fail("quantization_config", "probe reads no quantised weights; convert first")
     try:
@@ -169,9 +189,15 @@ def _load_transformers(directory: Path, reader: ConfigReader) -> nn.Module:
                 dtype=torch.float32,
                 local_files_only=True,
                 trust_remote_code=False,
-                use_safetensors=True,
+                use_safetensors=not pickled,
+                weights_only=True,
                 output_loading_info=True,
             )
+    except UnpicklingError as error:
+        raise UnsafeInputError(
+            f"{directory}: {PICKLE_NAME}: holds more than tensors, which probe does not read: "
+            f"{str(error).split('Trying to load ')[-1].splitlines()[0]}"
+        ) from error
     except SafetensorError as error:
         raise InputError(f"{directory}: the safetensors weights are broken: {error}") from error
     except (

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
-from ngscale.probe.stream import Closure, Stream, rows_of
-from ngscale.probe.structure import Structure
+from ngscale.probe.embedding_parts import EmbeddingParts
+from ngscale.probe.stream import Closure, Stream, norm_of, rows_of
+from ngscale.probe.structure import Kind, Structure, Write
 
 PerToken = Float64[np.ndarray, "W T"]
 """One number per window and position."""
@@ -23,15 +24,20 @@ class SublayerNorms:
     """One write, token by token."""
 
     name: str
-    """``L0_attn``, ``L0_mlp``, ``L1_attn``, ..."""
+    """``L0_attn_out``, ``L0_mlp_out``, ``L1_attn_out``, ..; ``L1_attn0`` in shortcut blocks."""
+    kind: Kind
+    added_to: str
+    """Name of the stream: ``L0_resid_pre``, ``L0_resid_mid``."""
     write: PerToken
-    """L2 norm of the module's output, ``attn_out`` or ``mlp_out``."""
+    """L2 norm of the module's output; of hyper-connections, of all its weighted copies."""
     stream: PerToken
-    """L2 norm of what the write is added to, ``resid_pre`` or ``resid_mid``."""
+    """L2 norm of what the write is added to."""
     layer_input: PerToken
-    """L2 norm of the layer's ``resid_pre``."""
+    """L2 norm of what enters the layer."""
     cosine: PerToken
     """Between write and stream; 0 where the write is 0."""
+    ratio_by_stream: Float64[np.ndarray, "W T S"] | None
+    """Write over stream in every stream of hyper-connections; None of a single stream."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,6 +49,9 @@ class EmbeddingShare:
     same term of every write so far and this one sum to 1; one alone may be negative or exceed 1."""
     cosine: PerToken
     """``<resid_post, embed> / (|resid_post| |embed|)``."""
+    parts: Mapping[str, PerToken]
+    """The same share of the word part, the n-gram part, every order and every table; they add up
+    to ``share``. Empty without tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,6 +74,10 @@ class StreamNorms:
     shares: tuple[EmbeddingShare, ...]
     """One per layer."""
     first_layer: FirstLayer
+    embed: PerToken
+    """Norm of the embedding."""
+    embed_parts: Mapping[str, PerToken]
+    """Norm of every part of it (``EmbeddingShare.parts``)."""
     closure: Closure
     """The worst of all windows."""
 
@@ -84,18 +97,21 @@ def measure(
     """
     passes = []
     for window in windows:
-        stream = Stream(len(structure.layers))
-        with torch.inference_mode(), _hooked(structure, stream):
+        stream = Stream(structure)
+        norms: dict[str, Tensor] = {}
+        with torch.inference_mode(), _hooked(structure, stream, norms):
             run(torch.from_numpy(window[None]).to(device))
-        passes.append(stream)
+        passes.append((stream, norms))
         done()
-    return _stack(passes)
+    return _stack(structure, [stream for stream, _ in passes], [norms for _, norms in passes])
 
 
 @contextmanager
-def _hooked(structure: Structure, stream: Stream) -> Iterator[None]:
-    """Feed ``stream`` while the model runs."""
+def _hooked(structure: Structure, stream: Stream, norms: dict[str, Tensor]) -> Iterator[None]:
+    """Feed ``stream`` while the model runs, and ``norms`` with those of the embedding's parts."""
     with ExitStack() as stack:
+        parts = EmbeddingParts(structure.embed_tokens)
+        injected: dict[nn.Module, Tensor] = {}
 
         def on_input(module: nn.Module, call: Callable[[Tensor], None]) -> None:
             def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -103,36 +119,73 @@ def _hooked(structure: Structure, stream: Stream) -> Iterator[None]:
 
             stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
 
-        def on_output(module: nn.Module, call: Callable[[Tensor], None]) -> None:
+        def on_output(module: nn.Module, call: Callable[[object], None]) -> None:
             def hook(module: nn.Module, args: object, output: object) -> None:
-                call(rows_of(output))
+                call(output)
 
             stack.callback(module.register_forward_hook(hook).remove)
 
-        on_output(structure.embed_tokens, stream.start)
-        for index, parts in enumerate(structure.layers):
-            on_input(parts.layer, partial(stream.enter_layer, index))
-            on_output(parts.attn_out, partial(stream.add, f"L{index}_attn"))
-            on_output(parts.mlp_out, partial(stream.add, f"L{index}_mlp"))
+        def start(output: object) -> None:
+            embed = rows_of(output)
+            found = parts.parts(embed)
+            norms["embed"] = norm_of(embed)
+            norms.update({name: norm_of(part) for name, part in found.items()})
+            stream.start(embed, found)
+
+        def inject(module: nn.Module, output: object) -> None:
+            assert isinstance(output, tuple)
+            injected[module] = rows_of(output[-1])
+
+        def add(write: Write, output: object) -> None:
+            weights = None if write.injection is None else injected.pop(write.injection)
+            stream.add(write, rows_of(output), weights)
+
+        stack.enter_context(parts.hooked())
+        on_output(structure.embed_tokens, start)
+        for index, layer in enumerate(structure.layers):
+            on_input(layer.layer, partial(stream.enter_layer, index))
+        for write in structure.writes:
+            if write.reads is not None:
+                on_input(write.reads, partial(stream.read, write))
+            if write.injection is not None:
+                on_output(write.injection, partial(inject, write.injection))
+            on_output(write.module, partial(add, write))
         on_input(structure.norm, stream.finish)
         yield
 
 
-def _stack(passes: Sequence[Stream]) -> StreamNorms:
+def _stack(
+    structure: Structure, passes: Sequence[Stream], norms: Sequence[Mapping[str, Tensor]]
+) -> StreamNorms:
+    first = passes[0]
+    embed = _by_window(norms)
     return StreamNorms(
         sublayers=tuple(
-            SublayerNorms(name=name, **_by_window([p.writes[name] for p in passes]))
-            for name in passes[0].writes
+            SublayerNorms(
+                name=write.name,
+                kind=write.kind,
+                added_to=write.added_to,
+                ratio_by_stream=_by_window([p.ratios_by_stream for p in passes])[write.name]
+                if first.ratios_by_stream
+                else None,
+                **_by_window([p.writes[write.name] for p in passes]),
+            )
+            for write in structure.writes
         ),
         shares=tuple(
-            EmbeddingShare(**_by_window([p.shares[layer] for p in passes]))
-            for layer in range(passes[0].num_layers)
+            EmbeddingShare(
+                parts=_by_window([p.part_shares[layer] for p in passes]),
+                **_by_window([p.shares[layer] for p in passes]),
+            )
+            for layer in range(len(structure.layers))
         ),
         first_layer=FirstLayer(**_by_window([p.first_layer for p in passes])),
+        embed=embed.pop("embed"),
+        embed_parts=embed,
         closure=max((p.closure for p in passes), key=lambda c: c.max_relative_error),
     )
 
 
 def _by_window(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, PerToken]:
-    """Per key, the (T,) tensors of all windows as one (W, T) array."""
+    """Per key of the first, the (T,) tensors of all windows as one (W, T) array."""
     return {key: torch.stack([row[key] for row in rows]).cpu().numpy() for key in rows[0]}

@@ -1,7 +1,7 @@
 """plan (which checkpoint, which tokens) -> run -> record."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +34,22 @@ def load(
     tokens: int,
     windows: int,
     device: str,
+    draws: int = 1,
+    allow_pickle: bool = False,
     text_field: str = "text",
     split: str = "train",
     on_bad_record: OnBadRecord = "error",
     cache: Path | None = None,
     advance: Advance = ignore,
 ) -> Subject:
-    """Read checkpoint, tokenizer and text; ``corpus`` None is the embedded default.
+    """Read checkpoint, tokenizer and texts, one per source; ``corpus`` None is the default.
 
-    The text is read as ``tokens.read_stream`` does.
+    They are read as ``tokens.read_stream`` does.
 
     Raises:
         NgscaleError: any input is missing, malformed, unsafe, or does not fit the others.
     """
-    checkpoint = load_checkpoint(directory, device=device)
+    checkpoint = load_checkpoint(directory, device=device, allow_pickle=allow_pickle)
     if checkpoint.max_tokens is not None and tokens > checkpoint.max_tokens:
         raise UsageError(
             f"--tokens {tokens}: the model has max_position_embeddings {checkpoint.max_tokens}; "
@@ -57,16 +59,25 @@ def load(
     sources = list(corpus or default_sources())
     if is_bin(sources):
         raise UsageError("--corpus: probe takes text, not a .bin of token ids")
-    stream = read_stream(
-        sources,
-        loaded,
-        text_field=text_field,
-        split=split,
-        on_bad_record=on_bad_record,
-        cache=cache,
-        advance=advance,
+    texts = [
+        read_stream(
+            [source],
+            loaded,
+            text_field=text_field,
+            split=split,
+            on_bad_record=on_bad_record,
+            cache=cache,
+            advance=advance,
+        )
+        for source in sources
+    ]
+    cut = cut_windows(
+        texts,
+        special_prefix(loaded),
+        num_windows=windows,
+        window_tokens=tokens,
+        draws=draws,
     )
-    cut = cut_windows(stream, special_prefix(loaded), num_windows=windows, window_tokens=tokens)
     check_vocabulary(loaded, cut, checkpoint.vocab_size)
     return Subject(
         checkpoint=checkpoint,
@@ -85,19 +96,23 @@ def load(
                 "sha256": loaded.sha256,
                 "vocab_size": loaded.vocab_size,
             },
-            "corpus": {
-                "name": ", ".join(Path(source).name for source in sources),
-                "sha256_of_tokens": stream.sha256(),
-                "num_tokens": stream.num_tokens,
-                "num_docs": stream.num_docs,
-                "num_bytes": stream.num_bytes,
-                "bad_records": dict(stream.bad_records),
-            },
+            "texts": [
+                {
+                    "name": Path(source).name,
+                    "sha256_of_tokens": text.sha256(),
+                    "num_tokens": text.num_tokens,
+                    "num_docs": text.num_docs,
+                    "num_bytes": text.num_bytes,
+                    "bad_records": dict(text.bad_records),
+                }
+                for source, text in zip(sources, texts, strict=True)
+            ],
             "window": {
                 "tokens": tokens,
-                "count": windows,
-                "starts": list(cut.starts),
+                "count": len(cut.places),
+                "draws": draws,
                 "prefix_ids": list(cut.prefix),
+                "places": [asdict(place) for place in cut.places],
             },
             "dtype": "float32",
             "device": checkpoint.device.type,
@@ -138,17 +153,11 @@ def probe_checkpoint(subject: Subject, *, done: Callable[[], object]) -> RunReco
             device=checkpoint.device,
             done=done,
         )
-    first = norms.sublayers[0]
+    first = next(s for s in norms.sublayers if s.kind == "attention")
     advised = advice.advise(
         norms.first_layer,
         attention_ratio=float(np.median((first.write / first.stream)[:, 1:])),
         hidden_size=checkpoint.hidden_size,
         already=checkpoint.amplification,
     )
-    return summary.build(
-        norms,
-        advised,
-        subject.inputs,
-        name=checkpoint.name,
-        hidden_size=checkpoint.hidden_size,
-    )
+    return summary.build(norms, advised, subject.inputs, subject.windows)

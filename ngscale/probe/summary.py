@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from ngscale.probe import against
 from ngscale.probe.advice import DROWNED_BELOW, EVIDENCE, Advice
 from ngscale.probe.norms import EmbeddingShare, PerToken, StreamNorms, SublayerNorms
+from ngscale.probe.windows import Windows
 from ngscale.records import Column, Figure, Panel, Report, RunRecord, Section, Series, Table
 from ngscale.spec import Amplification
 
@@ -19,19 +21,26 @@ _AMPLIFICATIONS: dict[Amplification, str] = {
 
 
 def build(
-    norms: StreamNorms, advice: Advice, inputs: Mapping[str, Any], *, name: str, hidden_size: int
+    norms: StreamNorms, advice: Advice, inputs: Mapping[str, Any], windows: Windows
 ) -> RunRecord:
     """The record: one entry per sub-layer, shares, closure, advice, and the answer."""
-    layers = [sublayer_result(sublayer) for sublayer in norms.sublayers]
+    layers = [sublayer_result(sublayer, windows) for sublayer in norms.sublayers]
+    in_layers = [layer["name"] for layer in layers if layer["kind"] != "position"]
+    names = list(dict.fromkeys(name.split("_")[0] for name in in_layers))
     shares = [
-        {"after": f"L{layer}", **_share_result(share)} for layer, share in enumerate(norms.shares)
+        {"after": name, **_share_result(share)}
+        for name, share in zip(names, norms.shares, strict=True)
     ]
     return RunRecord(
         verb="probe",
-        answer=_answer(layers, advice, name=name, tokens=_counted(norms), hidden_size=hidden_size),
+        answer=_answer(layers, shares, advice, inputs, tokens=_counted(norms)),
         inputs=inputs,
         results={
             "layers": layers,
+            "embedding": {
+                "norm": quantiles(norms.embed),
+                "parts": {name: quantiles(part) for name, part in norms.embed_parts.items()},
+            },
             "embedding_share": shares,
             "closure": _rounded(asdict(norms.closure)),
             "advice": {
@@ -49,7 +58,7 @@ def _counted(norms: StreamNorms) -> int:
     return int(norms.sublayers[0].write[:, 1:].size)
 
 
-def sublayer_result(sublayer: SublayerNorms) -> dict[str, Any]:
+def sublayer_result(sublayer: SublayerNorms, windows: Windows) -> dict[str, Any]:
     """Statistics over all tokens but the first of each window; that one stands apart.
 
     The first position carries the massive activations of most decoders (arXiv:2402.17762): one
@@ -58,24 +67,55 @@ def sublayer_result(sublayer: SublayerNorms) -> dict[str, Any]:
     ratio = sublayer.write / sublayer.stream
     to_input = sublayer.write / sublayer.layer_input
     first = {"write": sublayer.write, "stream": sublayer.stream, "ratio": ratio}
-    return {
+    by_window = [float(np.median(row)) for row in ratio[:, 1:]]
+    result = {
         "name": sublayer.name,
+        "kind": sublayer.kind,
+        "added_to": sublayer.added_to,
         "write": quantiles(sublayer.write),
         "stream": quantiles(sublayer.stream),
         "ratio": quantiles(ratio),
         "ratio_of_medians": _ratio_of_medians(sublayer.write, sublayer.stream),
-        "ratio_median_by_window": [_round(np.median(row)) for row in ratio[:, 1:]],
+        "ratio_median_by_window": [_round(median) for median in by_window],
+        "ratio_median_by_text": _by(ratio, [place.text for place in windows.places]),
+        "ratio_median_by_draw": _by(ratio, [place.draw for place in windows.places]),
+        "ratio_interval": window_interval(by_window),
         "ratio_to_layer_input": quantiles(to_input),
         "ratio_of_medians_to_layer_input": _ratio_of_medians(sublayer.write, sublayer.layer_input),
-        "cosine_median": _round(np.median(sublayer.cosine[:, 1:])),
+        "cosine": quantiles(sublayer.cosine),
         "first_position": {key: _round(np.median(of[:, 0])) for key, of in first.items()},
     }
+    if sublayer.ratio_by_stream is not None:
+        medians = np.nanmedian(sublayer.ratio_by_stream[:, 1:], axis=(0, 1))
+        result["ratio_median_by_stream"] = [_round(median) for median in medians]
+    return result
+
+
+def _by(ratio: PerToken, labels: Sequence[int]) -> list[float]:
+    """Median over the windows of each label 0, 1, .., first positions left out."""
+    of = np.array(labels)
+    return [_round(np.median(ratio[of == label, 1:])) for label in range(max(labels) + 1)]
+
+
+def window_interval(medians: Sequence[float]) -> list[float] | None:
+    """95% t-interval of the mean of the windows' medians; None of one window.
+
+    Windows of one text are not independent, so it is the spread of this text, not of all text.
+    """
+    if len(medians) < 2:
+        return None
+    from scipy import stats
+
+    mean, error = float(np.mean(medians)), float(stats.sem(medians))
+    half = float(stats.t.ppf(0.975, len(medians) - 1)) * error
+    return [_round(mean - half), _round(mean + half)]
 
 
 def _share_result(share: EmbeddingShare) -> dict[str, Any]:
     return {
         "share": quantiles(share.share),
         "cosine_median": _round(np.median(share.cosine[:, 1:])),
+        "parts": {name: quantiles(part) for name, part in share.parts.items()},
         "first_position": _round(np.median(share.share[:, 0])),
     }
 
@@ -108,19 +148,23 @@ def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _answer(
     layers: Sequence[Mapping[str, Any]],
+    shares: Sequence[Mapping[str, Any]],
     advice: Advice,
+    inputs: Mapping[str, Any],
     *,
-    name: str,
     tokens: int,
-    hidden_size: int,
 ) -> str:
-    attention, mlp = (_times(layer["ratio"]["median"]) for layer in layers[:2])
+    attention, mlp = (
+        _times(next(layer for layer in layers if layer["kind"] == kind)["ratio"]["median"])
+        for kind in ("attention", "mlp")
+    )
     measured = (
-        f"{name}: the first attention writes {attention} and the first MLP {mlp} the stream it is "
-        f"added to (median over {tokens:,} tokens); after layer 0 the embedding is "
+        f"{inputs['model']['name']}: the first attention writes {attention} and the first MLP "
+        f"{mlp} the stream it is added to (median over {tokens:,} tokens); after layer "
+        f"{shares[0]['after'][1:]} the embedding is "
         f"{_percent(advice.predicted_share['none'])} of the stream"
     )
-    return f"{measured}. {_advice_sentence(advice, hidden_size)}"
+    return f"{measured}. {_advice_sentence(advice, inputs['model']['hidden_size'])}"
 
 
 def _advice_sentence(advice: Advice, hidden_size: int) -> str:
@@ -130,7 +174,7 @@ def _advice_sentence(advice: Advice, hidden_size: int) -> str:
     if advice.choice == "none":
         return (
             f"Advice: nothing further; it is below the line of {line}, but amplified already "
-            f"({_AMPLIFICATIONS[advice.already]})."
+            f"({_AMPLIFICATIONS.get(advice.already, 'a factor')})."
         )
     means = {
         "sqrt_d": f"multiply the embedding by sqrt(D) = {hidden_size**0.5:.3g}",
@@ -159,20 +203,28 @@ def _percent(share: float) -> str:
 
 def build_report(record: RunRecord) -> Report:
     """The report of a record: norms by sub-layer, the embedding's share, how to read both."""
+    compared = record.results.get("against")
     return Report(
         title="Norms along the residual stream",
         answer=record.answer,
-        sections=(_norms_section(record), _share_section(record), _reading_section(record)),
+        sections=(
+            _norms_section(record),
+            _share_section(record),
+            *((against.section(compared),) if compared else ()),
+            _reading_section(record),
+        ),
     )
 
 
 _LAYER_COLUMNS = (
-    Column(key="name", title="sub-layer"),
-    Column(key="write_median", title="write", spec=".4g"),
-    Column(key="stream_median", title="stream", spec=".4g"),
+    Column(key="name", title="write"),
+    Column(key="added_to", title="added to"),
+    Column(key="write_median", title="|write|", spec=".4g"),
+    Column(key="stream_median", title="|stream|", spec=".4g"),
     Column(key="ratio_median", title="ratio", spec=".3f"),
     Column(key="ratio_p5", title="p5", spec=".3f"),
     Column(key="ratio_p95", title="p95", spec=".3f"),
+    Column(key="ratio_p99", title="p99", spec=".3f"),
     Column(key="ratio_of_medians", title="medians", spec=".3f"),
     Column(key="cosine_median", title="cosine", spec=".3f"),
     Column(key="first_position_ratio", title="first", spec=".3g"),
@@ -187,14 +239,17 @@ _PREDICTION_COLUMNS = (
 def _norms_section(record: RunRecord) -> Section:
     layers = record.results["layers"]
     window, closure = record.inputs["window"], record.results["closure"]
+    model, num_layers = record.inputs["model"], len(record.results["embedding_share"])
     facts = (
-        f"{record.inputs['model']['name']} ({record.inputs['model']['model_type']}, "
-        f"{len(layers) // 2} layers, hidden size {record.inputs['model']['hidden_size']:,}) on "
+        f"{model['name']} ({model['model_type']}, {num_layers} layers, hidden size "
+        f"{model['hidden_size']:,}) on "
         f"{window['count']} window(s) of {window['tokens']:,} tokens of "
-        f"{record.inputs['corpus']['name']}. Writes are the outputs of self_attn and mlp, or of "
-        "the post-norms behind them; the stream is what each is added to. Embedding plus all "
-        f"writes is the stream at every layer's input and at the final norm's: largest error "
-        f"{closure['max_relative_error']:.1g} of its norm (tolerance {closure['tolerance']:g})."
+        f"{', '.join(text['name'] for text in record.inputs['texts'])}. Writes are the outputs of "
+        "attention and MLP, or of the post-norms behind them; the stream is what each is added to. "
+        f"Embedding plus all writes is the stream at {closure['checks']} points of every pass "
+        "(each layer's input, what reads the stream before each MLP, the final norm's input): "
+        f"largest error {closure['max_relative_error']:.1g} of its norm (tolerance "
+        f"{closure['tolerance']:g})."
     )
     rows = [_flat(layer) for layer in layers]
     return Section(
@@ -239,8 +294,27 @@ def _share_section(record: RunRecord) -> Section:
                 rows=rows,
             ),
             _data_table("embedding_share", [_flat(s) for s in record.results["embedding_share"]]),
+            *_parts_table(record),
         ),
     )
+
+
+def _parts_table(record: RunRecord) -> tuple[Table, ...]:
+    """Word part, orders and tables; none of a model without tables."""
+    embedding, after = record.results["embedding"], record.results["embedding_share"][0]["parts"]
+    rows = [
+        {"part": name, "norm": norm["median"], "share": after[name]["median"]}
+        for name, norm in embedding["parts"].items()
+    ]
+    if not rows:
+        return ()
+    columns = (
+        Column(key="part", title="part of the embedding"),
+        Column(key="norm", title="|part|", spec=".4g"),
+        Column(key="share", title="share after the first layer", spec=".4f"),
+    )
+    title = "Parts of the embedding: word, n-grams, orders, tables (medians over tokens)"
+    return (Table(name="embedding_parts", title=title, columns=columns, rows=rows),)
 
 
 def _reading_section(record: RunRecord) -> Section:
@@ -267,7 +341,7 @@ def _flat(result: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in result.items():
         if isinstance(value, Mapping):
-            flat |= {f"{key}_{inner}": number for inner, number in value.items()}
+            flat |= {f"{key}_{inner}": number for inner, number in _flat(value).items()}
         elif not isinstance(value, list):
             flat[key] = value
     return flat
@@ -320,19 +394,41 @@ def _figure(record: RunRecord) -> Figure:
     )
 
 
-def _by_kind(layers: Sequence[Mapping[str, Any]], key: str) -> tuple[Series, Series]:
+_KINDS: dict[str, str] = {
+    "position": "positions",
+    "ngram": "n-grams",
+    "attention": "attention",
+    "mlp": "MLP",
+    "moe": "experts",
+}
+
+
+def _by_kind(layers: Sequence[Mapping[str, Any]], key: str) -> tuple[Series, ...]:
     """Attention and MLP apart: one line through both is a zigzag that hides each."""
-    attention, mlp = f"{key} of attention", f"{key} of MLP"
-    return _line(attention, layers, key, every=2), _line(mlp, layers, key, first=1, every=2)
+    present = dict.fromkeys(layer["kind"] for layer in layers)
+    return tuple(
+        _line(
+            f"{key} of {_KINDS[kind]}",
+            layers,
+            key,
+            where=[index for index, layer in enumerate(layers) if layer["kind"] == kind],
+        )
+        for kind in present
+    )
 
 
 def _line(
-    label: str, results: Sequence[Mapping[str, Any]], key: str, *, first: int = 0, every: int = 1
+    label: str,
+    results: Sequence[Mapping[str, Any]],
+    key: str,
+    *,
+    where: Sequence[int] | None = None,
 ) -> Series:
-    drawn = results[first::every]
+    places = list(range(len(results)) if where is None else where)
+    drawn = [results[index] for index in places]
     return Series(
         label=label,
-        x=list(range(first, len(results), every)),
+        x=places,
         y=[result[key]["median"] for result in drawn],
         low=[result[key]["p5"] for result in drawn],
         high=[result[key]["p95"] for result in drawn],

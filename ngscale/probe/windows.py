@@ -1,5 +1,6 @@
 """Which tokens are probed: windows of a corpus, cut by the checkpoint's own tokenizer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,13 +10,25 @@ from ngscale.errors import InputError, UsageError
 from ngscale.tokens import Tokenizer, TokenStream
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a window was cut."""
+
+    text: int
+    """Number of its text."""
+    draw: int
+    """0: evenly spaced; others: the seed of random places."""
+    start: int
+    """Index of its first token in the text."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Windows:
-    """Token ids to run, and where in the corpus they start."""
+    """Token ids to run, and where they come from."""
 
     ids: Int64[np.ndarray, "W T"]
-    starts: tuple[int, ...]
-    """Index of each window's first corpus token."""
+    places: tuple[Place, ...]
+    """One per window."""
     prefix: tuple[int, ...]
     """Ids the tokenizer puts before any text (BOS); they count towards the window's length."""
 
@@ -50,27 +63,42 @@ def check_vocabulary(tokenizer: Tokenizer, windows: Windows, vocab_size: int) ->
 
 
 def cut_windows(
-    stream: TokenStream, prefix: tuple[int, ...], *, num_windows: int, window_tokens: int
+    texts: Sequence[TokenStream],
+    prefix: tuple[int, ...],
+    *,
+    num_windows: int,
+    window_tokens: int,
+    draws: int = 1,
 ) -> Windows:
-    """Windows at ``i * (tokens // num_windows)``: evenly spaced, the first at the very beginning.
+    """``num_windows`` of every text in every draw.
 
+    A text is cut into that many equal parts. Draw 0 takes the start of each, so its first window
+    is the very beginning; draw s takes a place in each, uniformly by ``default_rng([s, text])``.
     Documents follow one another; a window may run over a boundary.
 
     Raises:
-        InputError: the corpus is too short for so many windows without overlap.
+        InputError: a text is too short for so many windows without overlap.
         UsageError: a window has no room for text after the prefix.
     """
     text_tokens = window_tokens - len(prefix)
     if text_tokens < 2:
         raise UsageError(f"--tokens {window_tokens}: needs at least {len(prefix) + 2}")
-    if stream.num_tokens < num_windows * text_tokens:
-        raise InputError(
-            f"the corpus is too short: {stream.num_tokens:,} tokens, {num_windows} windows of "
-            f"{text_tokens:,} need {num_windows * text_tokens:,}; lower --tokens or --windows"
-        )
-    step = stream.num_tokens // num_windows
-    starts = tuple(index * step for index in range(num_windows))
-    text = np.stack([stream.tokens[start : start + text_tokens] for start in starts])
-    before = np.tile(np.array(prefix, dtype=np.int64), (num_windows, 1))
-    ids = np.concatenate([before, text.astype(np.int64)], axis=1)  # (W, T)
-    return Windows(ids=ids, starts=starts, prefix=prefix)
+    places = []
+    for number, text in enumerate(texts):
+        if text.num_tokens < num_windows * text_tokens:
+            raise InputError(
+                f"the corpus is too short: {text.num_tokens:,} tokens, {num_windows} windows of "
+                f"{text_tokens:,} need {num_windows * text_tokens:,}; lower --tokens or --windows"
+            )
+        step = text.num_tokens // num_windows
+        for draw in range(draws):
+            room = step - text_tokens + 1 if draw else 1
+            offsets = np.random.default_rng([draw, number]).integers(0, room, size=num_windows)
+            places += [
+                Place(text=number, draw=draw, start=index * step + int(offset))
+                for index, offset in enumerate(offsets)
+            ]
+    cut = [texts[p.text].tokens[p.start : p.start + text_tokens] for p in places]
+    before = np.tile(np.array(prefix, dtype=np.int64), (len(places), 1))
+    ids = np.concatenate([before, np.stack(cut).astype(np.int64)], axis=1)  # (W, T)
+    return Windows(ids=ids, places=tuple(places), prefix=prefix)

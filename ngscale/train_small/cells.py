@@ -1,53 +1,93 @@
 """Finished runs on disk, one directory per (arm, seed), so that a re-run takes up where it was.
 
-``<out>/plan.json`` keeps the number of steps that ``--hours`` gave; ``<out>/runs/<arm>-seed<n>/``
-holds config.json and model.safetensors, and run.json, written last: it says that the run is
-finished, from which inputs, and with which result.
+``<out>/plan.json`` keeps the number of steps that ``--hours`` gave, ``pilot.json`` the number of
+seeds that the pilot asked for; ``<out>/runs/<arm>-seed<n>/`` holds log.jsonl, checkpoints/ while
+the run lasts, then config.json and model.safetensors, and run.json, written last: it says that the
+run is finished, from which inputs, and with which result.
 """
 
 import json
+import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ngscale.errors import InputError
 from ngscale.model.checkpoint import save_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.records import dump_json, write_atomic
+from ngscale.train_small.checkpoint import Checkpoints
 from ngscale.train_small.config import Arm
+from ngscale.train_small.distributed import ALONE, World
 from ngscale.train_small.loop import RunResult
+from ngscale.train_small.run_log import LOG_NAME
+from ngscale.train_small.seen import SeenLoss
+from ngscale.train_small.usage import LayerLoad, TableUse, Use
+
+
+class Cell(NamedTuple):
+    """What a finished run gave."""
+
+    run: RunResult
+    use: Use
 
 
 class CellStore:
-    """The cells under ``out``; without ``out`` nothing is read and nothing kept."""
+    """The cells under ``out``; without ``out`` nothing is read and nothing kept.
 
-    def __init__(self, out: Path | None) -> None:
+    Among ranks, all see the same directory and the first writes.
+    """
+
+    def __init__(
+        self, out: Path | None, *, checkpoint_every: int = 200, keep_checkpoints: int = 2
+    ) -> None:
         self.out = out
+        self.checkpoint_every = checkpoint_every
+        self.keep_checkpoints = keep_checkpoints
 
-    def load_plan(self, inputs: Mapping[str, Any]) -> int | None:
-        """Steps per run of an earlier plan; None where there is none.
+    def checkpoints(
+        self, arm: Arm, seed: int, identity: Mapping[str, Any], world: World = ALONE
+    ) -> Checkpoints | None:
+        """The checkpoints of a cell that is not finished."""
+        if self.out is None:
+            return None
+        return Checkpoints(
+            self._directory(self.out, arm, seed) / "checkpoints",
+            identity=identity,
+            every=self.checkpoint_every,
+            keep=self.keep_checkpoints,
+            world=world,
+        )
+
+    def log_path(self, arm: Arm, seed: int) -> Path | None:
+        """The log of a cell."""
+        return None if self.out is None else self._directory(self.out, arm, seed) / LOG_NAME
+
+    def load_plan(self, inputs: Mapping[str, Any], name: str = "plan") -> int | None:
+        """A number that was settled before any result was known; None where there is none.
 
         Raises:
-            InputError: the plan was made from other inputs.
+            InputError: it was settled from other inputs.
         """
         if self.out is None:
             return None
-        path = self.out / "plan.json"
+        path = self.out / f"{name}.json"
         saved = _read_json(path)
         if saved is None:
             return None
         _refuse_differing(path, saved, inputs)
-        num_steps: int = saved["num_steps"]
-        return num_steps
+        planned: int = saved["planned"]
+        return planned
 
-    def save_plan(self, inputs: Mapping[str, Any], num_steps: int) -> None:
-        """Keep the plan, so that the same command later trains as many steps."""
+    def save_plan(self, inputs: Mapping[str, Any], planned: int, name: str = "plan") -> None:
+        """Keep it, so that the same command later plans the same."""
         if self.out is not None:
-            document = {"inputs": dict(inputs), "num_steps": num_steps}
-            write_atomic(self.out / "plan.json", dump_json(document).encode())
+            document = {"inputs": dict(inputs), "planned": planned}
+            write_atomic(self.out / f"{name}.json", dump_json(document).encode())
 
-    def load(self, arm: Arm, seed: int, inputs: Mapping[str, Any]) -> RunResult | None:
-        """The result of a finished cell; None where there is none.
+    def load(self, arm: Arm, seed: int, inputs: Mapping[str, Any]) -> Cell | None:
+        """A finished cell; None where there is none.
 
         Raises:
             InputError: the cell was made from other inputs.
@@ -59,30 +99,43 @@ class CellStore:
         if saved is None:
             return None
         _refuse_differing(path, saved, inputs)
-        result = saved["result"]
-        return RunResult(
+        result, use = saved["result"], saved["use"]
+        run = RunResult(
             val_loss_nats=result["val_loss_nats"],
             train_curve=tuple((tokens, loss) for tokens, loss in result["train_curve"]),
             val_curve=tuple((tokens, loss) for tokens, loss in result["val_curve"]),
+            val_by_seen=tuple(SeenLoss(**item) for item in result["val_by_seen"]),
+        )
+        return Cell(
+            run,
+            Use(
+                tables=tuple(TableUse(**item) for item in use["tables"]),
+                layers=tuple(LayerLoad(**item) for item in use["layers"]),
+                tokens_per_s=use["tokens_per_s"],
+            ),
         )
 
     def save(
-        self, arm: Arm, seed: int, inputs: Mapping[str, Any], decoder: Decoder, result: RunResult
+        self, arm: Arm, seed: int, inputs: Mapping[str, Any], decoder: Decoder, cell: Cell
     ) -> None:
-        """Keep checkpoint and result of a finished cell."""
+        """Keep weights and result of a finished cell; what it could be resumed from goes."""
         if self.out is None:
             return
         directory = self._directory(self.out, arm, seed)
         save_decoder(decoder, arm.design, directory)
+        result = cell.run
         document = {
             "inputs": dict(inputs),
             "result": {
                 "val_loss_nats": result.val_loss_nats,
                 "train_curve": result.train_curve,
                 "val_curve": result.val_curve,
+                "val_by_seen": [asdict(item) for item in result.val_by_seen],
             },
+            "use": asdict(cell.use),
         }
         write_atomic(directory / "run.json", dump_json(document).encode())
+        shutil.rmtree(directory / "checkpoints", ignore_errors=True)
 
     @staticmethod
     def _directory(out: Path, arm: Arm, seed: int) -> Path:

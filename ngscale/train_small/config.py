@@ -1,11 +1,11 @@
-"""What is trained: the built-in design, the arms made from a design, and the constants."""
+"""What is trained: the built-in design, and the constants."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Literal
 
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design
-from ngscale.errors import SpecError
-from ngscale.params import active_parameters, parameter_equivalent_moe
+from ngscale.params import active_parameters
 from ngscale.policy import mode_policy
 from ngscale.spec import longcat_spec
 
@@ -48,26 +48,36 @@ class Training:
     seq_len: int = 256
     """Tokens a block predicts; a block is one longer."""
     batch_size: int = 4
-    """Blocks per step."""
+    """Blocks per step, of all ranks together."""
+    accumulation: int = 1
+    """Parts of a step's batch, each with a backward pass of its own."""
     held_out_frac: float = 0.05
-    """Share of blocks, by the hash of their content, that are never trained on."""
+    """Share of documents, by the hash of their content, that are never trained on."""
+    section_tokens: int = 4096
+    """Longer documents are held out in sections of this length, each by its own hash."""
     max_eval_blocks: int = 64
     """Held-out blocks that a validation loss averages over."""
     num_evals: int = 5
     """Validation losses per run, evenly spaced; the last one is the result."""
     num_train_points: int = 40
     """Points of a training curve."""
+    log_every: int = 10
+    """Steps from one line of log.jsonl to the next."""
     learning_rate: float = 3e-3
     """Peak of AdamW's rate for matrices and norms, and for a plain word embedding."""
     table_lr_factor: float = 5.0
     """Tables learn at this multiple of the rate, without weight decay (arXiv:2601.07372,
     table 5)."""
+    table_weight_decay: float = 0.0
+    """On the rows a step looks up (arXiv:2601.07372, table 5: none)."""
     weight_decay: float = 0.1
     """On matrices only: not on tables, embeddings or norms."""
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    """What follows the warmup."""
     warmup_frac: float = 0.05
     """Share of the steps over which the rate rises linearly."""
     decay_frac: float = 0.4
-    """Share of the steps, at the end, over which it falls linearly to 0."""
+    """``wsd``: share of the steps, at the end, over which it falls linearly to 0."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm."""
     balance_rate: float = 1e-3
@@ -93,29 +103,3 @@ class Arm:
     def active_parameters(self) -> int:
         """Per token, with projections and lm_head and without the rows of embeddings read."""
         return active_parameters(self.design)["with_projections"].maximum
-
-
-DESIGN_ARM = "design"
-MOE_ARM = "equivalent-moe"
-PLACEBO_ARM = "capacity-1"
-
-
-def make_arms(design: Design) -> tuple[Arm, ...]:
-    """The design; the MoE with its parameters in experts; the placebo with 1-row tables.
-
-    A table of one row adds the same vector to every token: the placebo keeps the projections and
-    the division by 1 + E and loses what n-grams tell, so the design must beat it too.
-
-    Raises:
-        SpecError: the design has no tables, or no number of experts comes within 1% of its
-            total parameters.
-    """
-    spec = design.ngram
-    if spec is None:
-        raise SpecError("the design has no n-gram tables, so there is nothing to compare")
-    placebo = replace(spec, table_rows=(1,) * spec.num_tables)
-    return (
-        Arm(name=DESIGN_ARM, design=design),
-        Arm(name=MOE_ARM, design=parameter_equivalent_moe(design)),
-        Arm(name=PLACEBO_ARM, design=replace(design, ngrams=(placebo,))),
-    )

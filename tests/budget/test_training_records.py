@@ -58,6 +58,16 @@ def test_a_record_gives_its_pair(tmp_path: Path) -> None:
     assert pair.ngram_parameters / pair.total_parameters == 0.4
 
 
+def test_a_record_of_candidates_gives_a_pair_for_each(tmp_path: Path) -> None:
+    one = document()
+    parts = {key: one.pop(key) for key in ("arms", "runs", "comparisons")}
+    candidates = [{"name": name, **parts} for name in ("wide", "deep")]
+    saved(tmp_path, one | {"candidates": candidates}, "both")
+    found = read_training_records(tmp_path)
+    assert [pair.name for pair in found.pairs] == ["both/wide", "both/deep"]
+    assert found.pairs[0].backbone == found.pairs[1].backbone
+
+
 def test_records_of_other_verbs_are_passed_over(checkout: Path) -> None:
     """The committed reports hold collisions, audits, ... and no training."""
     found = read_training_records(checkout / "reports")

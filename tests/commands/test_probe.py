@@ -16,6 +16,7 @@ from ngscale.design import Design
 from ngscale.model.checkpoint import save_decoder
 from ngscale.model.decoder import Decoder
 from tests.probe.models import edit_config, save_random, save_text, save_tokenizer
+from tests.probe.table_checkpoints import random_tables, save_longcat
 
 
 def invoke(*argv: object) -> Any:
@@ -49,7 +50,7 @@ def test_the_document_has_every_key(shared: Path, text: Path) -> None:
     found = document(shared, text, "--windows", 3)
     assert (found["schema_version"], found["verb"]) == (1, "probe")
     assert [layer["name"] for layer in found["layers"]] == [
-        f"L{layer}_{kind}" for layer in range(3) for kind in ("attn", "mlp")
+        f"L{layer}_{kind}_out" for layer in range(3) for kind in ("attn", "mlp")
     ]
     for layer in found["layers"]:
         for key in ("write", "stream", "ratio", "ratio_to_layer_input"):
@@ -58,11 +59,15 @@ def test_the_document_has_every_key(shared: Path, text: Path) -> None:
             assert layer[key]["p95"] <= layer[key]["p99"]
         assert set(layer["first_position"]) == {"write", "stream", "ratio"}
         assert len(layer["ratio_median_by_window"]) == 3
-        assert -1 <= layer["cosine_median"] <= 1
+        assert -1 <= layer["cosine"]["median"] <= 1
+        assert layer["ratio_median_by_text"] == [layer["ratio"]["median"]]
+        low, high = layer["ratio_interval"]
+        assert low < np.mean(layer["ratio_median_by_window"]) < high
     assert [share["after"] for share in found["embedding_share"]] == ["L0", "L1", "L2"]
     assert found["closure"] == {
         "max_relative_error": 0.0,
         "where": "the input of layer 0",
+        "checks": 7,
         "tolerance": 1e-05,
     }
     assert set(found["advice"]["predicted_share"]) == {"none", "sqrt_d", "layernorm"}
@@ -71,11 +76,12 @@ def test_the_document_has_every_key(shared: Path, text: Path) -> None:
     assert inputs["window"] == {
         "tokens": 50,
         "count": 3,
-        "starts": [0, 300, 600],
+        "draws": 1,
         "prefix_ids": [],
+        "places": [{"text": 0, "draw": 0, "start": start} for start in (0, 300, 600)],
     }
     assert set(inputs["model"]["sha256"]) == {"config.json", "model.safetensors"}
-    assert inputs["corpus"]["num_tokens"] == 900
+    assert inputs["texts"][0]["num_tokens"] == 900
 
 
 def test_unscaled_prediction_is_the_measured_share(shared: Path, text: Path) -> None:
@@ -191,7 +197,7 @@ def check(result: Any, code: int, *parts: str) -> None:
 def test_a_closure_failure_is_exit_9_without_norms(tmp_path: Path, text: Path) -> None:
     directory = save_random("granite", tmp_path)
     result = invoke(directory, "--corpus", text, "--tokens", 50, "--out", tmp_path / "out")
-    check(result, 9, "closure fails at the input of layer 1", "tolerance 1e-05")
+    check(result, 9, "closure fails at what L0_mlp_out reads", "tolerance 1e-05")
     assert not (tmp_path / "out").exists()
 
 
@@ -283,7 +289,7 @@ def test_bad_records_are_refused_mended_and_counted(
     assert refused.exit_code == 3
     assert "--on-bad-record" in refused.stderr
     found = document(shared, broken, "--on-bad-record", "replace")
-    assert found["inputs"]["corpus"]["bad_records"] == {"skipped": 0, "replaced": 1}
+    assert found["inputs"]["texts"][0]["bad_records"] == {"skipped": 0, "replaced": 1}
 
 
 def test_the_text_is_tokenised_once(
@@ -295,3 +301,76 @@ def test_the_text_is_tokenised_once(
     made = entry.stat().st_ctime_ns
     assert document(shared, text)["inputs"] == first["inputs"]
     assert [entry.stat().st_ctime_ns] == [made]
+
+
+def test_another_checkpoint_is_read_with_the_same_tokens(
+    shared: Path, llama: Path, text: Path, tmp_path: Path
+) -> None:
+    path = llama / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.layers.0.mlp.down_proj.weight"] *= 10
+    save_file(tensors, path, metadata={"format": "pt"})
+    alone, there = document(shared, text), document(llama, text)
+    out = tmp_path / "out"
+    found = document(shared, text, "--against", llama, "--out", out)
+    assert found["layers"] == alone["layers"]
+    for here, layer, other in zip(
+        found["against"]["layers"], alone["layers"], there["layers"], strict=True
+    ):
+        assert (here["ratio"], here["ratio_against"]) == (
+            layer["ratio"]["median"],
+            other["ratio"]["median"],
+        )
+    mlp = found["against"]["layers"][1]
+    assert mlp["write_against"] == pytest.approx(10 * mlp["write"], rel=1e-3)
+    assert found["answer"].startswith(alone["answer"])
+    assert f"Against {llama.name}: " in found["answer"]
+    assert (out / "data" / "against.csv").is_file()
+
+
+def test_a_checkpoint_with_another_prefix_is_not_compared(
+    shared: Path, llama: Path, text: Path
+) -> None:
+    save_tokenizer(llama, bos=True)
+    result = invoke(shared, "--corpus", text, "--tokens", 50, "--against", llama)
+    check(result, 3, "not read with the same tokens")
+    check(invoke(shared, "--tables", "--against", llama), 2, "--against")
+
+
+def test_tables_are_read_without_running_the_model(tmp_path: Path, text: Path) -> None:
+    tables = random_tables()
+    tables[0][:50] = 0
+    directory = save_longcat(tmp_path / "lite", tables)
+    out = tmp_path / "out"
+    result = invoke(directory, "--tables", "--corpus", text, "--json", "--out", out)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["answer"].startswith(
+        "lite: 792 rows in 4 tables; 6.31% are zero, 0% repeat another; the corpus reads "
+    )
+    assert [table["num_zero"] for table in found["tables"]] == [50, 0, 0, 0]
+    assert found["inputs"]["corpus"]["num_tokens"] == 900
+    assert [order["order"] for order in found["orders"]] == [2, 3]
+    assert (out / "README.md").read_text().startswith(found["answer"])
+    for name in ("tables", "orders", "norm_by_traffic", "bits", "words"):
+        assert (out / "data" / f"{name}.csv").is_file()
+    assert (out / "figures" / "bits.svg").is_file()
+
+
+def test_tables_without_a_text_say_nothing_of_traffic(tmp_path: Path) -> None:
+    directory = save_longcat(tmp_path / "lite", random_tables())
+    result = invoke(directory, "--tables", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    assert "nothing is known of traffic" in (tmp_path / "out" / "README.md").read_text()
+    assert "the corpus reads" not in result.stdout
+
+
+def test_tables_of_a_model_that_has_none_are_exit_3(shared: Path, tmp_path: Path) -> None:
+    check(invoke(shared, "--tables"), 3, "config.json")
+    directory = save_longcat(tmp_path / "lite", random_tables())
+    (directory / "model.safetensors").write_bytes(b"short")
+    check(invoke(directory, "--tables"), 3, "is truncated")
+    index = {"weight_map": {"model.embed_tokens.weight": "../out.safetensors"}}
+    (directory / "model.safetensors").unlink()
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    check(invoke(directory, "--tables"), 4, "outside the directory")

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ngscale.errors import SpecError
-from ngscale.hashing.definition import row_ids_exact
+from ngscale.hashing.definition import averaged_exact, read_rows_exact, row_ids_exact
 from ngscale.hashing.stream import NO_ROW
 from ngscale.hashing.torch_twin import NgramHash, StreamState
-from ngscale.policy import Policy
+from ngscale.policy import Policy, RowZero
 from ngscale.spec import NgramSpec, PolynomialHash, XorHash, longcat_spec
 from ngscale.vectors import Vector, read_vectors
 from tests.designs import policy_of
@@ -64,6 +64,20 @@ def streamed(case: Case, cuts: list[int]) -> Tensor:
         rows.append(twin(**part, state=state))
         state = twin.advance(**part, state=state)
     return torch.cat(rows, dim=1)
+
+
+@given(cases(), st.sampled_from(["row", "zero_vector", "zero_vector_before_modulus"]))
+def test_reads_and_averages_are_those_of_the_definition(case: Case, row_zero: RowZero) -> None:
+    spec = replace(case.spec, policy=replace(case.spec.policy, row_zero=row_zero))
+    twin, inputs = NgramHash(spec), Inputs(case).part(0, len(case.tokens))
+    ids, reads = twin.look_up(**inputs)
+    expected = read_rows_exact(case.tokens, spec, segments=case.segments, dead=case.dead)
+    assert torch.equal(
+        torch.ones_like(ids).bool() if reads is None else reads[0:1], torch.tensor([expected])
+    )
+    averaged = twin.averaged(inputs["tokens"])
+    alone = torch.ones_like(inputs["tokens"]).bool() if averaged is None else averaged
+    assert alone.tolist() == [averaged_exact(case.tokens, spec)]
 
 
 def plain(state: StreamState) -> list[Any]:

@@ -10,10 +10,12 @@ from ngscale.design import Design
 from ngscale.errors import InputError
 from ngscale.model.checkpoint import load_decoder, save_decoder
 from ngscale.model.decoder import Decoder
-from tests.model.small import DESIGN, PLAIN, amplified
+from tests.model.small import DESIGN, GATED, PLAIN, PLE, PLNE, SHORTCUT, amplified
 
 
-@pytest.mark.parametrize("design", [DESIGN, PLAIN, amplified("layernorm")])
+@pytest.mark.parametrize(
+    "design", [DESIGN, PLAIN, amplified("layernorm"), SHORTCUT, GATED, PLE, PLNE]
+)
 def test_a_saved_decoder_comes_back(tmp_path: Path, design: Design) -> None:
     decoder = Decoder(design)
     decoder.initialise(1)

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from ngscale.design import Design
 from ngscale.errors import InputError, NoResultError, UnsafeInputError, UsageError
 from ngscale.model.checkpoint import save_decoder
 from ngscale.model.decoder import Decoder
+from ngscale.model.embedding import NgramEmbedding
 from ngscale.probe.load import Checkpoint, load_checkpoint
 from ngscale.probe.norms import StreamNorms, measure
 from ngscale.spec import Amplification, longcat_spec
@@ -36,7 +38,7 @@ def llama(tmp_path: Path) -> Path:
     return save_random("llama", tmp_path)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3_moe", "gemma2", "gemma3_text", "olmo2"])
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
 def test_decoders_of_transformers_close_exactly(family: str, tmp_path: Path) -> None:
     checkpoint = load(save_random(family.removesuffix("_text"), tmp_path))
     norms = probe(checkpoint)
@@ -58,16 +60,10 @@ def test_norms_of_a_transformers_decoder_are_those_of_its_hidden_states(llama: P
         assert norms.sublayers[2 * layer].stream == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("family", "where"),
-    [
-        ("granite", "the input of layer 1"),  # scales every write by residual_multiplier
-        ("glm4", "the input of layer 1"),  # post-norms under names that probe does not know
-    ],
-)
-def test_writes_that_no_adapter_knows_fail_closure(family: str, where: str, tmp_path: Path) -> None:
-    checkpoint = load(save_random(family, tmp_path))
-    with pytest.raises(NoResultError, match=f"closure fails at {where}"):
+def test_writes_that_no_adapter_knows_fail_closure(tmp_path: Path) -> None:
+    """Granite scales every write by ``residual_multiplier``."""
+    checkpoint = load(save_random("granite", tmp_path))
+    with pytest.raises(NoResultError, match="closure fails at what L0_mlp_out reads"):
         probe(checkpoint)
 
 
@@ -79,8 +75,8 @@ def test_a_post_norm_reads_as_the_write_what_it_puts_out(tmp_path: Path) -> None
 
 
 def test_an_unknown_structure_names_what_is_missing(tmp_path: Path) -> None:
-    directory = save_random("gpt2", tmp_path)
-    with pytest.raises(InputError, match="GPT2LMHeadModel has no list of modules `layers`"):
+    directory = save_random("mamba", tmp_path)
+    with pytest.raises(InputError, match="MambaForCausalLM has no `embed_tokens` or "):
         load(directory)
 
 
@@ -112,6 +108,9 @@ def test_our_own_checkpoint_closes_and_tells_its_amplification(
     design = Design(model=model, ngrams=(ngram,))
     decoder = Decoder(design)
     decoder.initialise(seed=3)
+    embedding = decoder.embed_tokens
+    assert isinstance(embedding, NgramEmbedding)
+    torch.nn.init.normal_(embedding.tables.weight)
     save_decoder(decoder, design, tmp_path)
     checkpoint = load(tmp_path)
     assert (checkpoint.is_own, checkpoint.amplification) == (True, amplification)
@@ -119,6 +118,16 @@ def test_our_own_checkpoint_closes_and_tells_its_amplification(
     assert norms.closure.max_relative_error == 0.0
     embed = decoder.embed_tokens(torch.from_numpy(IDS)).detach().double().norm(dim=-1).numpy()
     assert norms.sublayers[0].stream == pytest.approx(embed, rel=1e-5)  # n-gram part included
+    for share in norms.shares:
+        parts = share.parts
+        assert set(parts) == {"word", "ngram", "order2", "order3", *(f"table{i}" for i in range(4))}
+        assert parts["word"] + parts["ngram"] == pytest.approx(share.share, rel=1e-4, abs=1e-6)
+        assert sum(parts[f"table{i}"] for i in (2, 3)) == pytest.approx(parts["order3"], abs=1e-6)
+    if amplification != "layernorm":  # there the parts depend on the whole
+        with torch.no_grad():
+            embedding.tables.weight.zero_()
+            words = embedding(torch.from_numpy(IDS)).norm(dim=-1).numpy()
+        assert norms.embed_parts["word"] == pytest.approx(words, rel=1e-4)
 
 
 def test_the_record_can_name_config_and_weights_by_hash(llama: Path) -> None:
@@ -174,6 +183,30 @@ def test_pickled_weights_are_refused_unread(llama: Path, name: str) -> None:
     (llama / "model.safetensors").rename(llama / name)
     with pytest.raises(UnsafeInputError, match=f"only pickled weights .{name}."):
         load(llama)
+
+
+def test_pickled_tensors_are_read_where_asked(llama: Path) -> None:
+    expected = probe(load(llama))
+    tensors = load_file(llama / "model.safetensors")
+    (llama / "model.safetensors").unlink()
+    torch.save(tensors, llama / "pytorch_model.bin")
+    with pytest.raises(UnsafeInputError, match="opt in with --allow-pickle"):
+        load(llama)
+    checkpoint = load_checkpoint(llama, device="cpu", allow_pickle=True)
+    assert set(checkpoint.files) == {"config.json", "pytorch_model.bin"}
+    assert np.array_equal(probe(checkpoint).sublayers[5].write, expected.sublayers[5].write)
+
+
+def test_a_pickle_that_would_run_code_runs_none(llama: Path) -> None:
+    class Runs:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(llama / "ran"),)
+
+    (llama / "model.safetensors").unlink()
+    torch.save({"model.norm.weight": Runs()}, llama / "pytorch_model.bin")
+    with pytest.raises(UnsafeInputError, match="holds more than tensors"):
+        load_checkpoint(llama, device="cpu", allow_pickle=True)
+    assert not (llama / "ran").exists()
 
 
 def test_no_weights_at_all_is_an_input_error(llama: Path) -> None:

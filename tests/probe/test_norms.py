@@ -25,7 +25,7 @@ def run(model: nn.Module, ids: np.ndarray = IDS) -> StreamNorms:
 def test_norms_of_one_layer_are_those_worked_out_by_hand() -> None:
     norms = run(HandModel(EMBEDDING, [HandLayer(ATTN, MLP)]))
     attn, mlp = norms.sublayers
-    assert (attn.name, mlp.name) == ("L0_attn", "L0_mlp")
+    assert (attn.name, mlp.name) == ("L0_attn_out", "L0_mlp_out")
     assert attn.write.tolist() == [[12.0] * 4]
     assert attn.stream.tolist() == [[5.0, 1.0, 2.0, 5.0]]  # |e|: (3,0,0,4), (0,1,0,0), (0,0,2,0)
     assert attn.cosine.tolist() == [[0.0, 0.0, 1.0, 0.0]]
@@ -50,7 +50,9 @@ def test_the_embeddings_share_is_the_projection_worked_out_by_hand() -> None:
 def test_second_layer_and_second_window_have_their_own_streams() -> None:
     model = HandModel(EMBEDDING, [HandLayer(ATTN, MLP), HandLayer(MLP, ATTN)])
     norms = run(model, np.array([[0, 1], [1, 0]]))
-    assert [s.name for s in norms.sublayers] == ["L0_attn", "L0_mlp", "L1_attn", "L1_mlp"]
+    assert [s.name for s in norms.sublayers] == [
+        f"L{layer}_{part}_out" for layer in (0, 1) for part in ("attn", "mlp")
+    ]
     first, last = norms.sublayers[0], norms.sublayers[3]
     assert first.stream.tolist() == [[5.0, 1.0], [1.0, 5.0]]
     after = math.sqrt(9 + 12**2 + 22**2)  # (3, 0, 12, 4 + 9 + 9)
@@ -91,7 +93,7 @@ def test_a_scaled_embedding_fails_closure_at_layer_0() -> None:
 
 
 def test_an_activation_that_is_not_finite_is_no_result() -> None:
-    with pytest.raises(NoResultError, match="the output of L1_mlp is not finite"):
+    with pytest.raises(NoResultError, match="the output of L1_mlp_out is not finite"):
         run(HandModel(EMBEDDING, [HandLayer(ATTN, MLP), HandLayer(ATTN, [math.nan] * 4)]))
 
 
@@ -105,13 +107,13 @@ def test_a_skipped_layer_is_no_result() -> None:
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
             return self.norm(self.layers[0](self.embed_tokens(ids)))  # type: ignore[no-any-return]
 
-    with pytest.raises(NoResultError, match="wrote 2 times in one forward pass of 2 layers"):
+    with pytest.raises(NoResultError, match="wrote 2 times in one forward pass, not 4 times"):
         run(Skips(EMBEDDING, [HandLayer(ATTN, MLP), HandLayer(ATTN, MLP)]))
 
 
 def test_a_shared_layer_is_no_result() -> None:
     layer = HandLayer(ATTN, MLP)
-    with pytest.raises(NoResultError, match=r"L\d_attn ran twice"):
+    with pytest.raises(NoResultError, match=r"L\d_attn_out ran twice"):
         run(HandModel(EMBEDDING, [layer, layer]))
 
 

@@ -4,11 +4,19 @@ import numpy as np
 
 from ngscale.design import Design
 from ngscale.tokens import TokenStream
+from ngscale.train_small.candidates import Candidate
 from ngscale.train_small.config import Training
 from ngscale.train_small.run import Request
 from tests.model.small import DESIGN
 
-TRAINING = Training(seq_len=16, batch_size=4, max_eval_blocks=8, num_evals=2, num_train_points=3)
+TRAINING = Training(
+    seq_len=16,
+    batch_size=4,
+    max_eval_blocks=8,
+    num_evals=2,
+    num_train_points=3,
+    section_tokens=64,
+)
 
 
 def stream(num_tokens: int = 8_000) -> TokenStream:
@@ -29,7 +37,7 @@ def request(
 ) -> Request:
     corpus = stream()
     return Request(
-        design=design,
+        candidates=(Candidate(design=design),),
         stream=corpus,
         source={"corpus": {"sha256_of_tokens": corpus.sha256()}},
         num_seeds=num_seeds,

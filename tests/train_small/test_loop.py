@@ -1,27 +1,33 @@
 """One run: it learns, repeats bytewise, and stops before an update that is not finite."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
-from ngscale.errors import NoResultError
-from ngscale.train_small.config import Arm
-from ngscale.train_small.loop import OutOfTimeError, Trainer, train
-from ngscale.train_small.optimiser import make_optimiser, rate_factor
+from ngscale.errors import NoResultError, UsageError
+from ngscale.model.decoder import Decoder
+from ngscale.train_small.config import Arm, Training
+from ngscale.train_small.loop import OutOfTimeError, train
+from ngscale.train_small.optimiser import rate_factor
 from ngscale.train_small.run import make_blocks
+from ngscale.train_small.trainer import Trainer
 from tests.model.small import DESIGN, PLAIN
 from tests.train_small.small import TRAINING, request
 
 
-def trainer(num_steps: int = 10, seed: int = 0, device: str = "cpu") -> Trainer:
+def trainer(
+    num_steps: int = 10, seed: int = 0, device: str = "cpu", training: Training = TRAINING
+) -> Trainer:
     return Trainer(
         Arm(name="design", design=DESIGN),
         make_blocks(request()),
         seed=seed,
         num_steps=num_steps,
-        training=TRAINING,
+        training=training,
         device=torch.device(device),
     )
 
@@ -57,19 +63,36 @@ def test_a_loss_that_is_not_finite_stops_before_the_update() -> None:
         broken.check()
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_gradient_of_a_row_that_is_not_finite_stops_before_the_update(bad: float) -> None:
+    broken = trainer()
+    (state,) = broken.optimiser.tables.states.values()
+
+    def spoil(phase: str) -> None:
+        if phase == "clip":
+            state.table.pending[0][1][5, 2] = bad
+
+    broken.at = spoil
+    before = {name: w.clone() for name, w in broken.decoder.named_parameters()}
+    broken.step(0)
+    for name, weight in broken.decoder.named_parameters():
+        assert torch.equal(weight, before[name]), name
+    with pytest.raises(NoResultError, match="gradient is not finite at step 0 of 10"):
+        broken.check()
+
+
 def test_the_deadline_stops_a_run() -> None:
     with pytest.raises(OutOfTimeError):
         train(trainer(), deadline=time.monotonic())
 
 
 def test_rates_of_words_and_tables_and_their_decay() -> None:
-    rates = {
-        len(group["params"]): (group["lr"] / TRAINING.learning_rate, group["weight_decay"])
-        for group in make_optimiser(trainer().decoder, TRAINING).param_groups
-        if len(group["params"]) == 1
-    }
-    assert rates == {1: (5.0, 0.0)}  # 1 + E for the words, table_lr_factor for the tables
-    for design, factor in ((DESIGN, 5.0), (PLAIN, 1.0)):
+    optimiser = trainer().optimiser
+    optimiser.set_rate(0.5)
+    tables = optimiser.tables
+    assert (tables.lr, tables.weight_decay) == (0.5 * 5 * TRAINING.learning_rate, 0.0)
+    assert {group["weight_decay"] for group in optimiser.backbone.param_groups} == {0.0, 0.1}
+    for design, factor in ((DESIGN, 5.0), (PLAIN, 1.0)):  # 1 + E for the words
         one = Trainer(
             Arm(name="any", design=design),
             make_blocks(request()),
@@ -80,8 +103,49 @@ def test_rates_of_words_and_tables_and_their_decay() -> None:
         )
         embedding = one.decoder.embed_tokens
         words = getattr(embedding, "word_embeddings", embedding).weight
-        (group,) = (g for g in one.optimiser.param_groups if g["params"][0] is words)
+        groups = one.optimiser.backbone.param_groups
+        (group,) = (g for g in groups if any(weight is words for weight in g["params"]))
         assert group["peak"] == pytest.approx(factor * TRAINING.learning_rate)
+        assert group["weight_decay"] == 0.0
+
+
+def test_every_parameter_has_one_optimiser() -> None:
+    one = trainer()
+    dense = {id(weight) for weight in one.optimiser.weights}
+    tables = {id(state.table.weight) for state in one.optimiser.tables.states.values()}
+    assert dense | tables == {id(weight) for weight in one.decoder.parameters()}
+    assert len(tables) == 1
+    assert not dense & tables
+
+
+def test_two_parts_of_a_batch_give_the_step_of_the_whole() -> None:
+    """Equal up to the order of float32 sums, after 6 steps of a rate of 3e-3."""
+    whole = trainer(num_steps=6)
+    parts = trainer(num_steps=6, training=replace(TRAINING, accumulation=2))
+    assert train(parts).val_loss_nats == pytest.approx(train(whole).val_loss_nats, rel=1e-5)
+
+
+def test_parts_that_do_not_divide_a_batch_are_refused() -> None:
+    with pytest.raises(UsageError, match="--accumulation 3: does not divide the 4 blocks"):
+        trainer(training=replace(TRAINING, accumulation=3))
+
+
+def test_clipping_counts_tables_and_backbone() -> None:
+    """The norm against a dense model's, and the factor that brings it to max_norm."""
+    one = trainer()
+    batch = torch.from_numpy(one.blocks.batch(seed=0, step=0, batch_size=4))
+    dense = Decoder(DESIGN)
+    dense.initialise(0)
+    logits = dense(batch[:, :-1])
+    loss = functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+    loss.backward()  # type: ignore[no-untyped-call]
+    expected = torch.nn.utils.get_total_norm(
+        [w.grad for w in dense.parameters() if w.grad is not None]
+    )
+    one._backward(batch)
+    norm, scale = one.optimiser.clip(0.25)
+    assert norm.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert (norm * scale).item() == pytest.approx(0.25, rel=1e-4)
 
 
 def test_the_schedule_warms_up_holds_and_decays() -> None:
@@ -90,6 +154,15 @@ def test_the_schedule_warms_up_holds_and_decays() -> None:
     assert set(factors[4:61]) == {1.0}
     assert factors[-1] == pytest.approx(1 / 40)
     assert rate_factor(0, 1, TRAINING) == 1.0
+
+
+def test_the_cosine_warms_up_and_falls_to_nearly_nothing() -> None:
+    cosine = replace(TRAINING, schedule="cosine")
+    factors = [rate_factor(step, 100, cosine) for step in range(100)]
+    assert factors[4] == 1.0
+    assert factors[52] == pytest.approx(0.5, abs=0.02)  # half of the 95 steps after the warmup
+    assert 0 < factors[-1] < 0.001
+    assert factors[4:] == sorted(factors[4:], reverse=True)
 
 
 @pytest.mark.gpu
