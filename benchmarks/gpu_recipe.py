@@ -1,9 +1,10 @@
 """The one-hour recipe on a GPU: what it needs, how fast a step is, and that it never waits.
 
 Prints the design's parameters, the least memory, tokens/s, model FLOPs utilisation (three times the
-forward FLOPs of `ngscale budget` over the device's peak), peak memory, and whether steps ran without
-a host sync (torch's sync debug mode raises otherwise). Writes the design's config.json, with the
-command that trains its arms for an hour. On a CPU the same steps run, without peak, sync and MFU.
+forward FLOPs of `ngscale budget` over the device's peak), peak memory, and whether steps ran
+without a host sync (torch's sync debug mode raises otherwise). Writes the design's config.json,
+with the command that trains its arms for an hour. On a CPU the same steps run, without peak, sync
+and MFU.
 
     python -m benchmarks.gpu_recipe --out gpu-recipe            # on the GPU
     python -m benchmarks.gpu_recipe --small --steps 2           # does it run at all
