@@ -68,7 +68,7 @@ def test_a_tiny_run_says_smoke_test_and_writes_everything(tmp_path: Path, target
         "run.json",
     ]
     assert "plan: 5 arms x 1 seeds x 1,024 tokens" in result.stderr
-    assert "MiB at the peak" in result.stderr
+    assert "iB at the peak" in result.stderr
     assert "tokens/s" in result.stderr
     assert "Tokens/s: design " in (out / "README.md").read_text()
     environment = json.loads((out / "environment.json").read_bytes())
