@@ -41,6 +41,7 @@ slow: $(VENV)/.installed-dev
 
 gpu: $(VENV)/.installed-dev
 	$(BIN)/pytest -m "gpu"
+	$(BIN)/python -m benchmarks.gpu_recipe --out gpu-recipe
 
 bench: $(VENV)/.installed-dev
 	for script in benchmarks/*.py; do $(BIN)/python -m benchmarks.$$(basename $$script .py) || exit 1; done

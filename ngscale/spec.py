@@ -123,7 +123,7 @@ class NgramSpec:
             )
         for order in self.table_orders:
             if not 1 <= order <= MAX_ORDER:
-                raise SpecError(f"the order of a table must be 1..{MAX_ORDER}, got {order}")
+                raise SpecError(f"table_orders: must be 1..{MAX_ORDER}, got {order}")
         if self.vocab_size < 2:
             raise SpecError(f"vocab_size must be at least 2, got {self.vocab_size}")
         if self.row_multiple < 1:

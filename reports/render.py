@@ -52,7 +52,11 @@ def build_report(record: RunRecord) -> Report:
         return robustness_report.build_report(record)
     if record.verb == "extrapolation":
         return extrapolation.build_report(record)
-    if record.verb == "probe":  # torch, which only these need
+    if record.verb == "train-small":  # torch, which only these need
+        from ngscale.train_small import summary as train_summary
+
+        return train_summary.build_report(record)
+    if record.verb == "probe":
         from ngscale.probe import summary as probe_summary
         from ngscale.probe import table_report
 
