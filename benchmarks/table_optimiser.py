@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design
+from ngscale.hashing.torch_twin import Lookups
 from ngscale.policy import mode_policy
 from ngscale.spec import longcat_spec
 from ngscale.tokens import TokenStream
@@ -88,11 +89,14 @@ class SpreadRows(nn.Module):
         self.strides = torch.tensor([rows // POOL for rows in table_rows])
         self.factors = torch.tensor([31, 37, 41, 43])
 
-    def forward(self, tokens: Tensor, **_: Any) -> Tensor:
+    def look_up(self, tokens: Tensor, **_: Any) -> Lookups:
         """[B, T, E], a function of a token and the one before it."""
         before = tokens.roll(1, dims=1)
         codes = tokens.unsqueeze(-1) * self.factors + 4099 * before.unsqueeze(-1)
-        return codes % POOL * self.strides
+        return Lookups(ids=codes % POOL * self.strides, reads=None)
+
+    def averaged(self, tokens: Tensor) -> None:
+        """Every position is averaged."""
 
 
 def random_blocks(training: Training) -> Blocks:
