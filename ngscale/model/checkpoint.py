@@ -10,18 +10,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ngscale.config_reader import ConfigReader, read_config
+from ngscale.config_reader import ConfigReader
 from ngscale.design import Design, design_config, read_design
-from ngscale.errors import InputError, SpecError, UnsafeInputError
+from ngscale.errors import InputError, SpecError
 from ngscale.model.decoder import Decoder
 from ngscale.model.longcat import Family, load_longcat_tensors, longcat_tensors
 from ngscale.model_spec import ModelSpec
 from ngscale.ngram_config import DECODER_MODEL_TYPE, is_longcat
 from ngscale.records import dump_json, write_atomic
+from ngscale.safetensors_header import WEIGHTS_NAME, weight_files
 
 CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
-INDEX_NAME = "model.safetensors.index.json"
 
 
 def save_decoder(
@@ -73,21 +72,11 @@ def _built(config_path: Path, design: Design, compressed_ids: Tensor | None) -> 
 
 def _load_longcat(directory: Path, design: Design) -> Decoder:
     tensors: dict[str, Tensor] = {}
-    index = directory / INDEX_NAME
-    for path in _shards(index) if index.is_file() else [directory / WEIGHTS_NAME]:
+    for path in weight_files(directory):
         tensors |= _read_tensors(path)
     decoder = _built(directory / CONFIG_NAME, design, None)
     load_longcat_tensors(decoder, tensors, source=str(directory))
     return decoder.eval()
-
-
-def _shards(index: Path) -> list[Path]:
-    weight_map = read_config(index).object("weight_map").values
-    names = sorted({str(name) for name in weight_map.values()})
-    for name in names:
-        if Path(name).name != name:
-            raise UnsafeInputError(f"{index}: {name}: lies outside the directory")
-    return [index.parent / name for name in names]
 
 
 def _is_longcats(model: ModelSpec) -> bool:
