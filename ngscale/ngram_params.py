@@ -53,7 +53,7 @@ def ngram_parameters(
         SpecError: a shape is not known.
     """
     width = table_width(spec, hidden_size)
-    readable = sum(spec.table_rows) + spec.num_tables * spec.reserved_rows
+    readable = sum(map(spec.readable_rows, range(spec.num_tables)))
     return NgramParameters(
         tables=readable * width,
         padding=(spec.physical_rows - readable) * width,

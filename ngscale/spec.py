@@ -1,5 +1,6 @@
 """NgramSpec: which table row each n-gram is looked up in. Pure data, stdlib only."""
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -240,13 +241,28 @@ class NgramSpec:
             return min(bound, (2**63 - 1) // max(self.hash.multipliers[: self.max_order]))
         return min(bound, (2**64 - 1) // (self.max_order * max(1, max(self.table_rows) - 1)))
 
+    def readable_rows(self, table: int) -> int:
+        """Rows of a table that a position can read: hashed and reserved ones."""
+        return self.table_rows[table] + self.reserved_rows
+
+    @property
+    def table_starts(self) -> tuple[int, ...]:
+        """First row of every table where they are stored one below the other, padding between."""
+        return (0, *itertools.accumulate(self._stored_rows()[:-1]))
+
     @property
     def physical_rows(self) -> int:
         """Rows stored in all tables, reserved and padding rows included."""
-        sizes = [rows + self.reserved_rows for rows in self.table_rows]
-        if self.padded_together:
-            sizes = [sum(sizes)]
-        return sum(math.ceil(size / self.row_multiple) * self.row_multiple for size in sizes)
+        stored = sum(self._stored_rows())
+        return self._padded(stored) if self.padded_together else stored
+
+    def _stored_rows(self) -> list[int]:
+        """Of every table, padded where each is padded by itself."""
+        sizes = [self.readable_rows(table) for table in range(self.num_tables)]
+        return sizes if self.padded_together else [self._padded(size) for size in sizes]
+
+    def _padded(self, rows: int) -> int:
+        return math.ceil(rows / self.row_multiple) * self.row_multiple
 
 
 _WORDS = {

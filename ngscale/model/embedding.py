@@ -1,6 +1,5 @@
 """N-gram tables as modules: the input embedding with tables, and Engram's reader in a layer."""
 
-import itertools
 import math
 from typing import Any
 
@@ -48,9 +47,8 @@ class NgramTables(nn.Module):
         self.row_ids = NgramHash(spec)
         self.compressed_ids: Tensor | None
         self.register_buffer("compressed_ids", compressed_ids)
-        self.starts = _table_starts(spec)
         self.table_starts: Tensor
-        self.register_buffer("table_starts", torch.tensor(self.starts), persistent=False)
+        self.register_buffer("table_starts", torch.tensor(spec.table_starts), persistent=False)
 
     @property
     def joint_width(self) -> int:
@@ -59,8 +57,8 @@ class NgramTables(nn.Module):
 
     def table(self, i: int) -> Tensor:
         """Rows of table ``i`` [table_rows[i] + reserved_rows, d], a view of ``tables.weight``."""
-        number = self.spec.table_rows[i] + self.spec.reserved_rows
-        return self.tables.weight[self.starts[i] : self.starts[i] + number]
+        start = self.spec.table_starts[i]
+        return self.tables.weight[start : start + self.spec.readable_rows(i)]
 
     def read(
         self,
@@ -96,14 +94,6 @@ class NgramTables(nn.Module):
 
     def _hashed(self, tokens: Int64[Tensor, "B T"]) -> Int64[Tensor, "B T"]:
         return tokens if self.compressed_ids is None else self.compressed_ids[tokens]
-
-
-def _table_starts(spec: NgramSpec) -> list[int]:
-    """First row of every table, padding between them where each is padded by itself."""
-    sizes = [rows + spec.reserved_rows for rows in spec.table_rows]
-    if not spec.padded_together:
-        sizes = [math.ceil(size / spec.row_multiple) * spec.row_multiple for size in sizes]
-    return [0, *itertools.accumulate(sizes[:-1])]
 
 
 class NgramEmbedding(NgramTables):

@@ -13,7 +13,6 @@ A table may be stored with more rows than its modulus (padding); only those that
 """
 
 import itertools
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,8 +79,8 @@ class StoredTable:
 
     @property
     def num_rows(self) -> int:
-        """Rows that an id can reach: its modulus."""
-        return self.spec.table_rows[self.number]
+        """Rows that an id can reach: those of its modulus, and a reserved one."""
+        return self.spec.readable_rows(self.number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -184,7 +183,7 @@ def _separate(
     found: Mapping[int, TensorHeader],
     projections: str,
 ) -> StoredTable:
-    rows = spec.table_rows[number]
+    rows = spec.readable_rows(number)
     if number not in found:
         raise InputError(
             f"{directory}: table {number} of {spec.num_tables} is not among the weights"
@@ -225,18 +224,19 @@ def _stacked(
     reads: TensorHeader | None,
 ) -> list[StoredTable]:
     width, stored = shards[0].shape[1], sum(shard.shape[0] for shard in shards)
-    starts = table_starts(spec)
-    if starts[-1] + spec.table_rows[-1] > stored:
+    starts = spec.table_starts
+    readable = [spec.readable_rows(i) for i in range(spec.num_tables)]
+    if starts[-1] + readable[-1] > stored:
         raise InputError(
             f"{directory / shards[0].file}: {shards[0].name}: the tables have {stored:,} rows, "
-            f"config.json needs {starts[-1] + spec.table_rows[-1]:,}; a shard may be missing"
+            f"config.json needs {starts[-1] + readable[-1]:,}; a shard may be missing"
         )
     joint = None if reads is None else read_matrix(directory, _matrix(directory, reads))
     if joint is not None and joint.shape[1] < width * spec.num_tables:
         joint = None
     firsts = [0, *itertools.accumulate(shard.shape[0] for shard in shards)]
     tables = []
-    for i, (start, rows) in enumerate(zip(starts, spec.table_rows, strict=True)):
+    for i, (start, rows) in enumerate(zip(starts, readable, strict=True)):
         parts = []
         for shard, first in zip(shards, firsts, strict=False):
             low, high = max(start, first), min(start + rows, first + shard.shape[0])
@@ -256,14 +256,6 @@ def _stacked(
             )
         )
     return tables
-
-
-def table_starts(spec: NgramSpec) -> list[int]:
-    """First row of every table where they are stored one below the other."""
-    sizes = [rows + spec.reserved_rows for rows in spec.table_rows]
-    if not spec.padded_together:
-        sizes = [math.ceil(size / spec.row_multiple) * spec.row_multiple for size in sizes]
-    return [0, *itertools.accumulate(sizes[:-1])]
 
 
 def read_matrix(directory: Path, tensor: TensorHeader) -> Float32[np.ndarray, "R d"]:

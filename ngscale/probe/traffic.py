@@ -36,7 +36,7 @@ def check_traffic(spec: NgramSpec, stream: TokenStream) -> None:
 
 def row_traffic(spec: NgramSpec, table: int, stream: TokenStream) -> Int64[np.ndarray, " M"]:
     """Reads of every row of ``table``; no look-back crosses a document."""
-    counts = np.zeros(spec.table_rows[table], dtype=np.int64)
+    counts = np.zeros(spec.readable_rows(table), dtype=np.int64)
     for rows in table_row_ids(spec, table, stream):
         counts += np.bincount(rows[rows >= 0], minlength=len(counts))
     return counts

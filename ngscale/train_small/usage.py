@@ -76,7 +76,7 @@ def _count(
     spec: NgramSpec, blocks: Blocks, *, seed: int, num_steps: int, batch_size: int
 ) -> list[TableUse]:
     row_ids = NgramHash(spec)
-    updates = [np.zeros(rows + spec.reserved_rows, np.int64) for rows in spec.table_rows]
+    updates = [np.zeros(spec.readable_rows(i), np.int64) for i in range(spec.num_tables)]
     for step in range(num_steps):
         batch = torch.from_numpy(blocks.batch(seed=seed, step=step, batch_size=batch_size))
         found = row_ids.look_up(batch[:, :-1])

@@ -19,6 +19,7 @@ from ngscale.hashing.definition import row_ids_exact
 from ngscale.model.checkpoint import save_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.model.embedding import NgramEmbedding
+from ngscale.policy import Policy
 from ngscale.probe import table_files
 from ngscale.probe.autopsy import (
     autopsy,
@@ -30,7 +31,7 @@ from ngscale.probe.autopsy import (
 from ngscale.probe.table_files import find_tables, gather_rows, read_rows
 from ngscale.probe.table_run import probe_tables
 from ngscale.probe.traffic import row_traffic
-from ngscale.spec import longcat_spec
+from ngscale.spec import NgramSpec, XorHash, longcat_spec
 from ngscale.tokens import TokenStream
 from tests.designs import policy_of
 from tests.probe.models import VOCAB_SIZE, random_model
@@ -234,6 +235,22 @@ def test_traffic_is_that_of_the_exact_hash(tmp_path: Path) -> None:
                 expected[i][row] += 1
     for i in range(NUM_TABLES):
         assert row_traffic(spec, i, stream).tolist() == expected[i].tolist()
+
+
+def test_the_reserved_row_is_counted() -> None:
+    """modded-nanogpt's: a position without an n-gram reads the row behind the hashed ones."""
+    spec = NgramSpec(
+        hash=XorHash(multipliers=(36313, 27191), arithmetic="int32"),
+        vocab_size=VOCAB_SIZE,
+        table_orders=(2,),
+        table_rows=(97,),
+        reserved_rows=1,
+        policy=Policy(start="reserved_row", documents="none"),
+    )
+    found = row_traffic(spec, 0, text(documents=(33,)))
+    assert len(found) == spec.readable_rows(0) == 98
+    assert found[97] == 1
+    assert found.sum() == 400
 
 
 def test_chunks_of_tokens_and_of_rows_change_nothing(
