@@ -139,7 +139,7 @@ def _autopsy(
     from ngscale.probe.table_report import build_report
     from ngscale.probe.table_run import load_text, probe_tables
 
-    num_tables = len(find_tables(directory).tables)
+    found = find_tables(directory)
     stream = None
     if corpus:
         num_bytes = sum(path.stat().st_size for path in source_files(corpus))
@@ -147,6 +147,6 @@ def _autopsy(
             stream = load_text(
                 directory, corpus, tokenizer, **reading, cache=cache_dir(), advance=advance
             )
-    with progress("tables", num_tables) as done:
-        record = probe_tables(directory, stream, done=done)
+    with progress("tables", len(found.tables)) as done:
+        record = probe_tables(found, stream, done=done)
     return record, build_report(record)

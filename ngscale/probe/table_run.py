@@ -1,4 +1,4 @@
-"""``probe --tables``: plan (which tables, which text) -> read them once -> record."""
+"""``probe --tables``: the tables that were found and a text -> read them once -> record."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -17,7 +17,7 @@ from ngscale.probe.autopsy import (
     lowest_bits,
     norms_of,
 )
-from ngscale.probe.table_files import StoredTable, StoredTables, find_tables, gather_rows, read_rows
+from ngscale.probe.table_files import StoredTable, StoredTables, gather_rows, read_rows
 from ngscale.probe.traffic import check_traffic, row_traffic, table_row_ids
 from ngscale.records import RunRecord
 from ngscale.tokens import Advance, TokenStream, ignore, is_bin, load_tokenizer, read_stream
@@ -56,14 +56,14 @@ def load_text(
 
 
 def probe_tables(
-    directory: Path, stream: TokenStream | None, *, done: Callable[[], object]
+    found: StoredTables, stream: TokenStream | None, *, done: Callable[[], object]
 ) -> RunRecord:
-    """Find the tables, read each once, compare them with the word embedding.
+    """Read each table once, compare them with the word embedding.
 
     Raises:
-        NgscaleError: something is missing, malformed or not finite.
+        NgscaleError: something is malformed or not finite.
     """
-    found = find_tables(directory)
+    directory = found.directory
     if stream is not None:
         for spec in found.specs:
             check_traffic(spec, stream)

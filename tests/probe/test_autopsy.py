@@ -63,7 +63,7 @@ def text(num_tokens: int = 400, documents: tuple[int, ...] = ()) -> TokenStream:
 
 
 def run(directory: Path, stream: TokenStream | None = None) -> dict[str, Any]:
-    return dict(probe_tables(directory, stream, done=lambda: None).results)
+    return dict(probe_tables(find_tables(directory), stream, done=lambda: None).results)
 
 
 @pytest.mark.parametrize(
@@ -420,4 +420,4 @@ def test_a_text_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
         num_bytes=0,
     )
     with pytest.raises(InputError, match="token id 97, the hash's vocabulary ends at 96"):
-        probe_tables(tmp_path, stream, done=lambda: None)
+        probe_tables(find_tables(tmp_path), stream, done=lambda: None)
