@@ -1,7 +1,7 @@
 """How every verb answers: the shared options, and record + report -> stdout and ``--out``."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -55,6 +55,15 @@ OnBadRecordOption = Annotated[
         "U+FFFD for its bad bytes. The record counts them.",
     ),
 ]
+
+
+def starting(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Shell completion of an argument that is one of ``names``, listed only when asked for."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names() if name.startswith(incomplete)]
+
+    return complete
 
 
 def answer(

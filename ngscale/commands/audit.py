@@ -6,12 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from ngscale import presets
-from ngscale.commands.answer import JsonOption, OutOption, answer
+from ngscale.commands.answer import JsonOption, OutOption, answer, starting
 from ngscale.errors import GateError, UsageError
 
-
-def _complete(incomplete: str) -> list[str]:
-    return [name for name in presets.with_tables() if name.startswith(incomplete)]
+_complete = starting(presets.with_tables)
 
 
 def audit(

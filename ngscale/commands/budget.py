@@ -6,14 +6,12 @@ from typing import Annotated
 import typer
 
 from ngscale import presets
-from ngscale.commands.answer import JsonOption, OutOption, answer
+from ngscale.commands.answer import JsonOption, OutOption, answer, starting
 from ngscale.errors import InputError, UsageError
 from ngscale.params import Dtype
 from ngscale.safetensors_header import TensorHeader, inside, read_headers
 
-
-def _complete(incomplete: str) -> list[str]:
-    return [name for name in presets.names() if name.startswith(incomplete)]
+_complete = starting(presets.names)
 
 
 def budget(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ngscale import artefacts
-from ngscale.commands.answer import JsonOption, answer
+from ngscale.commands.answer import JsonOption, answer, starting
 from ngscale.errors import UsageError
 
 if TYPE_CHECKING:
@@ -79,9 +79,7 @@ def _report(line: str, rows: Sequence[Mapping[str, object]]) -> "Report":
     return Report(title="Corpora and tokenizers", answer=line, sections=(section,))
 
 
-def _complete(incomplete: str) -> list[str]:
-    names = (item.name for item in artefacts.manifest() if item.buildable)
-    return [name for name in names if name.startswith(incomplete)]
+_complete = starting(lambda: [item.name for item in artefacts.manifest() if item.buildable])
 
 
 @app.command("build")

@@ -2,13 +2,14 @@
 
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ngscale import presets
-from ngscale.commands.answer import JsonOption, OutOption, TokenizerOption, answer
+from ngscale.commands.answer import JsonOption, OutOption, TokenizerOption, answer, starting
 from ngscale.errors import GateError, UsageError
 from ngscale.policy import parse_ranges
 
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
     from ngscale.ids.lookups import Lookups, Tokens
 
 
-def _complete(incomplete: str) -> list[str]:
-    return [name for name in presets.with_tables() if name.startswith(incomplete)]
-
-
-def _complete_policy(incomplete: str) -> list[str]:
+def _policies() -> Iterable[str]:
     from ngscale.presets.policies import implementations
 
-    return [name for name in implementations() if name.startswith(incomplete)]
+    return implementations()
+
+
+_complete = starting(presets.with_tables)
+_complete_policy = starting(_policies)
 
 
 def ids(
