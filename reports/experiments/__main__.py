@@ -5,9 +5,9 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch, as in commands/train_small.py
 
-from reports.experiments import cells, e2, e3, e4, e6
+from reports.experiments import cells, e1, e2, e3, e4, e5, e6
 
-EXPERIMENTS = {"e2": e2, "e3": e3, "e4": e4, "e6": e6}
+EXPERIMENTS = {"e1": e1, "e2": e2, "e3": e3, "e4": e4, "e5": e5, "e6": e6}
 
 
 def main() -> None:
