@@ -63,6 +63,11 @@ def build_report(record: RunRecord) -> Report:
         if "tables" in record.results:
             return table_report.build_report(record)
         return probe_summary.build_report(record)
+    if record.verb == "experiment":  # torch too
+        from reports.experiments.registry import EXPERIMENTS
+        from reports.experiments.report import build_report as experiment_report
+
+        return experiment_report(record, EXPERIMENTS[record.inputs["experiment"]])
     raise AssertionError(f"no renderer for {record.verb}")
 
 

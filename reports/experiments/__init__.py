@@ -1,4 +1,4 @@
-"""The paper's experiments at a scale that two cores hold: a file per experiment, one store of cells.
+"""The paper's experiments at a scale that two cores hold: one store of cells for all.
 
 An experiment is a list of designs; a cell is one design trained with one seed. Finished cells are
 committed under ``cells/``, named by the digest of everything they are a function of, and are not

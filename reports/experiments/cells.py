@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from ngscale.artefacts import cache_dir
 from ngscale.commands.source import read_source
 from ngscale.console import say
 from ngscale.design import decoder_config
+from ngscale.errors import InputError
 from ngscale.model.checkpoint import save_decoder
 from ngscale.probe.norms import StreamNorms, measure
 from ngscale.probe.structure import find_structure
 from ngscale.records import dump_json, write_atomic
-from ngscale.tokens import TokenStream
 from ngscale.train_small import config
 from ngscale.train_small.checkpoint import Checkpoints
 from ngscale.train_small.data import Blocks, cut_blocks
@@ -32,7 +32,14 @@ from ngscale.train_small.loop import train
 from ngscale.train_small.run_log import RunLog
 from ngscale.train_small.trainer import Trainer
 from ngscale.train_small.usage import layer_loads, table_use
-from reports.experiments.scale import CORPUS, TOKENIZER, TRAINING, Arm
+from reports.experiments.scale import (
+    CORPUS,
+    CORPUS_SHA256,
+    TOKENIZER,
+    TOKENIZER_SHA256,
+    TRAINING,
+    Arm,
+)
 
 STORE = Path(__file__).parent / "cells"
 NUM_PROBED_BLOCKS = 8
@@ -41,20 +48,20 @@ _SEEN_ORDERS = (2, 3, 4)
 _CHECKPOINT_STEPS = 250
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Text:
-    """What all cells are trained on."""
-
-    stream: TokenStream
-    blocks: Blocks
-    inputs: dict[str, Any]
-
-
 @cache
-def text() -> Text:
-    """The corpus, encoded and cut."""
-    stream, source = read_source([CORPUS], TOKENIZER)
-    blocks = cut_blocks(
+def blocks() -> Blocks:
+    """What all cells are trained on.
+
+    Raises:
+        InputError: the corpus is not what the cells were trained on.
+    """
+    stream, _ = read_source([CORPUS], TOKENIZER)
+    if stream.sha256() != CORPUS_SHA256:
+        raise InputError(
+            f"corpus {CORPUS}: its ids have sha256 {stream.sha256()}, those of the experiments "
+            f"{CORPUS_SHA256}; build it again with ngscale corpora build {CORPUS}"
+        )
+    return cut_blocks(
         stream,
         separator=0,
         seq_len=TRAINING.seq_len,
@@ -62,14 +69,13 @@ def text() -> Text:
         section_tokens=TRAINING.section_tokens,
         min_train=TRAINING.batch_size,
     )
-    inputs = {"corpus": stream.sha256(), "tokenizer": source["tokenizer"]["sha256"]}
-    return Text(stream=stream, blocks=blocks, inputs=inputs)
 
 
 def identity(arm: Arm, seed: int) -> dict[str, Any]:
     """Everything a cell is a function of, but for the machine."""
     return {
-        **text().inputs,
+        "corpus": CORPUS_SHA256,
+        "tokenizer": TOKENIZER_SHA256,
         "training": asdict(TRAINING),
         "design": decoder_config(arm.design),
         "seed": seed,
@@ -89,6 +95,13 @@ def load(arm: Arm, seed: int) -> dict[str, Any] | None:
         return None
     document: dict[str, Any] = json.loads(path.read_bytes())
     return document
+
+
+def read(arm: Arm, seed: int) -> dict[str, Any]:
+    """A cell that is known to be finished."""
+    cell = load(arm, seed)
+    assert cell is not None
+    return cell
 
 
 def run(arms: Sequence[tuple[str, Arm]], seeds: Sequence[int]) -> None:
@@ -126,7 +139,7 @@ def _train(arm: Arm, seed: int, inputs: dict[str, Any], scratch: Path) -> dict[s
     norms_path = scratch / "norms.jsonl"
     trainer = _Counting(
         config.Arm(name=arm.name, design=arm.design),
-        text().blocks,
+        blocks(),
         seed=seed,
         num_steps=arm.tokens // TRAINING.tokens_per_step,
         training=TRAINING,
@@ -170,11 +183,11 @@ class _Counting(Trainer):
 def _probe(trainer: _Counting, path: Path) -> None:
     """Append the medians over tokens, first positions apart, of the norms at this point."""
     decoder = trainer.decoder.eval()
-    blocks = trainer.blocks.held_out.take(range(NUM_PROBED_BLOCKS))[:, :-1]
+    windows = trainer.blocks.held_out.take(range(NUM_PROBED_BLOCKS))[:, :-1]
     norms = measure(
         find_structure(decoder, trainer.arm.name),
         decoder,
-        blocks,
+        windows,
         device=trainer.device,
         done=lambda: None,
     )

@@ -4,15 +4,24 @@ PLE has V0 rows a layer and no free size, so it is paired with input tables of i
 PLNE with input tables of theirs. On shortcut blocks, whose first dense block PLE and PLNE enter.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ngscale.design import Design
 from ngscale.params import total_parameters
 from ngscale.spec import NgramSpec
-from reports.experiments.scale import BACKBONE, HIDDEN_SIZE, ROWS, VOCAB_SIZE, Arm, clean_rows
+from reports.experiments.outcome import Experiment, Found
+from reports.experiments.report import difference_figure
+from reports.experiments.scale import (
+    BACKBONE,
+    HIDDEN_SIZE,
+    ROWS,
+    VOCAB_SIZE,
+    Arm,
+    clean_rows,
+    tables,
+)
 from reports.experiments.scale import design_of as on_backbone
-from reports.experiments.scale import tables
 
 SHORTCUT = replace(BACKBONE, block="shortcut", intermediate_size=HIDDEN_SIZE, num_experts=40)
 LAYERS = (0, 1)
@@ -73,3 +82,39 @@ def _arm(pairing: str, placement: str, design: Design) -> Arm:
         design=design,
         facts={"pairing": pairing, "placement": placement},
     )
+
+
+def _pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
+    """Each placement against input tables of its own total."""
+    return [
+        (arm.name, f"{arm.facts['pairing']}: input")
+        for arm in arms
+        if arm.facts["placement"] != "input"
+    ]
+
+
+def _answer(found: Found) -> str:
+    parts = [
+        f"{item['arm'].split(': ')[1]} {item['mean_difference']:+.4f} ({item['verdict']})"
+        for item in found.comparisons
+    ]
+    return (
+        "Held-out loss less that of input tables of as many parameters, nats/token: "
+        f"{'; '.join(parts)}."
+    )
+
+
+EXPERIMENT = Experiment(
+    slug="2026-11-22-e5-placement",
+    title="E5: where the rows go in",
+    published=(
+        "arXiv:2601.21204, Fig. 9 (790M active, 10B and 12B parameters): PLE is worse than input "
+        "tables, PLNE marginally better, not so at more width or depth, and was not adopted. "
+        "Whether PLNE should be uniform or concentrated is the paper's open question."
+    ),
+    arms=arms,
+    pairs=_pairs,
+    columns={"pairing": "pairing", "placement": "placement"},
+    answer=_answer,
+    figures=lambda found: (difference_figure(found, "differences", "Against input tables"),),
+)

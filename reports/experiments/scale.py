@@ -8,11 +8,14 @@ from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design
 from ngscale.policy import mode_policy
 from ngscale.spec import NgramSpec, PolynomialHash, longcat_spec, order_major
-from ngscale.table_sizes import sound_sizes
+from ngscale.table_sizes import is_sound, sound_sizes
 from ngscale.train_small.config import Training
 
 CORPUS = "english"
+CORPUS_SHA256 = "6c977400cd90e8ccae788d985b76cc28b01835a301cf112a32a9cc1403bddebc"
+"""Of its ids, 36,574,023 tokens."""
 TOKENIZER = "bpe-4096"
+TOKENIZER_SHA256 = "bdafc9e9c439cd701447ea5cd1b3413c2f847715f5f5b998af39e96f94924e89"
 VOCAB_SIZE = 4096
 HIDDEN_SIZE = 96
 """Divisible by the number of tables of every N and K of the paper's Fig. 4."""
@@ -71,11 +74,23 @@ def tables(
 
 
 def clean_rows(max_order: int, num_subtables: int, rows: int = ROWS) -> tuple[int, ...]:
-    """The sizes nearest to ``rows`` that pass every check of ``ngscale audit``, coprime in pairs."""
+    """The sizes nearest to ``rows`` that pass the checks of ``ngscale audit``, coprime in pairs."""
     orders = order_major(max_order, num_subtables)
     found = sound_sizes((rows,) * len(orders), VOCAB_SIZE, orders)
     assert found is not None, "no sound sizes"
     return found
+
+
+def clean_base(max_order: int, num_subtables: int, sizes: Sequence[int]) -> int:
+    """The first base from V0 on with which these sizes pass the checks of ``ngscale audit``."""
+    orders = order_major(max_order, num_subtables)
+    return next(b for b in range(VOCAB_SIZE, 2 * VOCAB_SIZE) if is_sound(sizes, b, orders))
+
+
+def clean_tables(max_order: int, num_subtables: int) -> NgramSpec:
+    """LongCat's rule beside 6 x V0, ``ROWS + 2i + 1``, made clean by another base of the hash."""
+    sizes = [ROWS + 2 * i + 1 for i in range((max_order - 1) * num_subtables)]
+    return tables(max_order, num_subtables, sizes, base=clean_base(max_order, num_subtables, sizes))
 
 
 def design_of(*specs: NgramSpec, backbone: DecoderConfig = BACKBONE) -> Design:
