@@ -100,7 +100,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arm:
 
 
 def test_a_cell_is_trained_once_and_its_record_is_a_function_of_cells(small: Arm) -> None:
-    other = replace(e3.arms()[0], tokens=128, name="other")
+    other = replace(e3.arms()[0], tokens=128, name="other", family=small.family)
     cells.run([("e", small), ("e", other)], [0, 1])
     first = {path.name: path.read_bytes() for path in cells.STORE.iterdir()}
     assert len(first) == 4
@@ -120,16 +120,23 @@ def test_a_cell_is_trained_once_and_its_record_is_a_function_of_cells(small: Arm
     )
     record = outcome.make_record("e4", experiment, 3)
     assert record is not None
-    assert record.results["seeds"] == [0, 1]
+    assert [arm["seeds"] for arm in record.results["arms"]] == [[0, 1]] * 2
     losses = {arm["arm"]: arm["losses"] for arm in record.results["arms"]}
     found = record.results["comparisons"][0]
     assert found["differences"] == pytest.approx(
         [a - b for a, b in zip(losses["other"], losses[small.name], strict=True)]
     )
     assert report.build_report(record, experiment).answer.startswith("Answer. 2 seeds x 128 tokens")
-    # A third seed that only one arm has is left out.
+    assert record.results["left_out"] == []
+    # A third seed that only one arm has is left out, and so is a family without any.
     cells.run([("e", small)], [2])
     assert outcome.make_record("e4", experiment, 3) == record
+    late = replace(small, tokens=160, name="late", family="late")
+    partial = replace(experiment, arms=lambda: [small, other, late])
+    found = outcome.make_record("e4", partial, 3)
+    assert found is not None
+    assert found.results == {**record.results, "left_out": ["late"]}
+    assert found.answer.endswith("Not trained yet: late.")
 
 
 def test_without_a_complete_seed_there_is_no_record(small: Arm) -> None:
@@ -196,7 +203,7 @@ def _plainly(spec: NgramSpec, tokens: int) -> dict[str, float]:
 
 
 def test_the_metric_that_orders_the_losses_is_found() -> None:
-    arms = [
+    arms: list[dict[str, object]] = [
         {"arm": str(i), "shape": "N2-K1", "losses": [3.0 + 0.1 * i, 3.01 + 0.1 * i]}
         for i in range(8)
     ]
@@ -209,7 +216,7 @@ def test_the_metric_that_orders_the_losses_is_found() -> None:
         }
         for i in range(8)
     ]
-    found = Found(arms=arms, comparisons=[], seeds=[0, 1], more={"sharing": values})
+    found = Found(arms=arms, comparisons=[], left_out=[], more={"sharing": values})
     rows = {row["metric"]: row for row in e2.rank_correlations(found)}
     assert rows["impurity"]["fine"] == rows["impurity"]["all"] == 1
     assert rows["sharing"]["fine"] == -1

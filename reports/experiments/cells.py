@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,13 @@ def read(arm: Arm, seed: int) -> dict[str, Any]:
 
 def run(arms: Sequence[tuple[str, Arm]], seeds: Sequence[int]) -> None:
     """Train what is missing, seed by seed; cells that another process trains are passed over."""
+    for (experiment, _), family in groupby(arms, lambda one: (one[0], one[1].family)):
+        _run_family(experiment, [arm for _, arm in family], seeds)
+
+
+def _run_family(experiment: str, arms: Sequence[Arm], seeds: Sequence[int]) -> None:
     for seed in seeds:
-        for experiment, arm in arms:
+        for arm in arms:
             inputs = identity(arm, seed)
             name = digest(inputs)
             path, scratch = STORE / f"{name}.json", cache_dir() / "experiments" / name

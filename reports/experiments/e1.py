@@ -1,6 +1,6 @@
 """E1, Pareto: experts against tables at two base ratios of total to active (the paper's Fig. 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
@@ -64,6 +64,7 @@ def _arm(ratio: int, share: float, kind: str, design: Design) -> Arm:
         design=design,
         tokens=TOKENS,
         facts={"base_ratio": ratio, "share": share, "kind": kind},
+        family=f"{ratio}x",
     )
 
 
@@ -74,7 +75,7 @@ def _name(ratio: int, share: float, kind: str) -> str:
 def _pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
     """Tables against the MoE of as many parameters, and each against the base they grew from."""
     found = []
-    for ratio in RATIOS:
+    for ratio in _ratios(arm.facts["base_ratio"] for arm in arms):
         base = _name(ratio, 0.0, "MoE")
         for share in SHARES:
             tables_arm, moe = (_name(ratio, share, kind) for kind in ("tables", "MoE"))
@@ -82,9 +83,14 @@ def _pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
     return found
 
 
+def _ratios(of_arms: Iterable[int]) -> list[int]:
+    """Those that are trained."""
+    return sorted(set(of_arms))
+
+
 def _answer(found: Found) -> str:
     parts = []
-    for ratio in RATIOS:
+    for ratio in _ratios(arm["base_ratio"] for arm in found.arms):
         for share in SHARES:
             arm, moe = (_name(ratio, share, kind) for kind in ("tables", "MoE"))
             item = found.difference(arm, moe)
@@ -99,7 +105,7 @@ def _answer(found: Found) -> str:
 
 def _figures(found: Found) -> tuple[Figure, ...]:
     series = []
-    for ratio in RATIOS:
+    for ratio in _ratios(arm["base_ratio"] for arm in found.arms):
         for kind in ("MoE", "tables"):
             rows = [
                 arm

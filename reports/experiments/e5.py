@@ -81,6 +81,7 @@ def _arm(pairing: str, placement: str, design: Design) -> Arm:
         name=f"{pairing}: {placement}",
         design=design,
         facts={"pairing": pairing, "placement": placement},
+        family=pairing,
     )
 
 

@@ -1,7 +1,7 @@
 """Cells -> what an experiment found: losses by arm and seed, paired differences, norms."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,7 +25,8 @@ class Found:
 
     arms: Rows
     comparisons: Rows
-    seeds: Sequence[int]
+    left_out: Sequence[str]
+    """Families of which no seed is finished."""
     more: Mapping[str, Any]
     """What this experiment alone measures."""
 
@@ -58,45 +59,55 @@ class Experiment:
     """Of what it alone measures."""
 
 
-def complete_seeds(arms: Sequence[Arm], num_seeds: int) -> list[int]:
-    """Those of which every arm is finished."""
-    return [
-        seed for seed in range(num_seeds) if all(cells.load(arm, seed) is not None for arm in arms)
-    ]
+def complete_seeds(arms: Sequence[Arm], num_seeds: int) -> dict[str, list[int]]:
+    """By family those of which every arm is finished."""
+    families: dict[str, list[Arm]] = {}
+    for arm in arms:
+        families.setdefault(arm.family, []).append(arm)
+    return {
+        family: [
+            seed
+            for seed in range(num_seeds)
+            if all(cells.load(arm, seed) is not None for arm in of_family)
+        ]
+        for family, of_family in families.items()
+    }
 
 
 def make_record(name: str, experiment: Experiment, num_seeds: int) -> RunRecord | None:
     """From committed cells alone; None where no seed is complete."""
-    arms = experiment.arms()
-    seeds = complete_seeds(arms, num_seeds)
-    if not seeds:
+    every = experiment.arms()
+    complete = complete_seeds(every, num_seeds)
+    arms = [arm for arm in every if complete[arm.family]]
+    if not arms:
         return None
-    runs = {arm.name: [cells.read(arm, seed) for seed in seeds] for arm in arms}
+    seeds = {arm.name: complete[arm.family] for arm in arms}
+    runs = {arm.name: [cells.read(arm, seed) for seed in seeds[arm.name]] for arm in arms}
     losses = {name: [run["val_loss_nats"] for run in of_arm] for name, of_arm in runs.items()}
     pairs = experiment.pairs(arms)
     compared = compare_all([Pair(base, losses[arm], losses[base], arm) for arm, base in pairs])
     found = Found(
-        arms=[_arm_row(arm, losses[arm.name], runs[arm.name]) for arm in arms],
+        arms=[_arm_row(arm, seeds[arm.name], runs[arm.name]) for arm in arms],
         comparisons=[_comparison_row(item) for item in compared],
-        seeds=seeds,
+        left_out=[family for family, finished in complete.items() if not finished],
         more=experiment.measure(arms, [runs[arm.name][0] for arm in arms]),
     )
     return RunRecord(
         verb="experiment",
-        answer=f"{experiment.answer(found)} {_scale(arms, seeds)}",
+        answer=f"{experiment.answer(found)} {_scale(found)}",
         inputs={
             "experiment": name,
             "corpus": {"name": CORPUS, "sha256_of_tokens": CORPUS_SHA256},
             "tokenizer": {"name": TOKENIZER, "sha256": TOKENIZER_SHA256},
             "cells": {
-                arm.name: [cells.digest(cells.identity(arm, seed)) for seed in seeds]
+                arm.name: [cells.digest(cells.identity(arm, seed)) for seed in seeds[arm.name]]
                 for arm in arms
             },
         },
         results={
             "arms": found.arms,
             "comparisons": found.comparisons,
-            "seeds": seeds,
+            "left_out": found.left_out,
             "more": found.more,
         },
     )
@@ -108,12 +119,13 @@ def found_in(record: RunRecord) -> Found:
     return Found(
         arms=results["arms"],
         comparisons=results["comparisons"],
-        seeds=results["seeds"],
+        left_out=results["left_out"],
         more=results["more"],
     )
 
 
-def _arm_row(arm: Arm, losses: Sequence[float], runs: Rows) -> dict[str, Any]:
+def _arm_row(arm: Arm, seeds: Sequence[int], runs: Rows) -> dict[str, Any]:
+    losses = [run["val_loss_nats"] for run in runs]
     total = total_parameters(arm.design)
     active = config.Arm(name=arm.name, design=arm.design).active_parameters
     return {
@@ -124,7 +136,8 @@ def _arm_row(arm: Arm, losses: Sequence[float], runs: Rows) -> dict[str, Any]:
         "tokens": arm.tokens,
         "tokens_per_parameter": arm.tokens / total,
         "tokens_per_active_parameter": arm.tokens / active,
-        "losses": list(losses),
+        "seeds": seeds,
+        "losses": losses,
         "mean_loss": statistics.fmean(losses),
         "val_curve": [
             [points[0][0], statistics.fmean(loss for _, loss in points)]
@@ -159,15 +172,19 @@ def _comparison_row(item: Comparison) -> dict[str, Any]:
     return {"arm": row.pop("candidate"), **row}
 
 
-def _scale(arms: Sequence[Arm], seeds: Sequence[int]) -> str:
-    rows = [_scale_of(arm) for arm in arms]
-    low, high = min(rows), max(rows)
-    per_parameter = f"{low:.2g}" if f"{low:.2g}" == f"{high:.2g}" else f"{low:.2g} to {high:.2g}"
+def _scale(found: Found) -> str:
+    counts = {len(arm["seeds"]) for arm in found.arms}
+    ratios = [arm["tokens_per_parameter"] for arm in found.arms]
+    tokens = format_count(found.arms[0]["tokens"])
+    missing = ""
+    if found.left_out:
+        missing = f" Not trained yet: {', '.join(found.left_out)}."
     return (
-        f"{len(seeds)} seeds x {format_count(arms[0].tokens)} tokens of {CORPUS}: {per_parameter} "
-        f"tokens per parameter, the paper's runs about {PAPER_TOKENS_PER_PARAMETER}."
+        f"{_range(counts, 'd')} seeds x {tokens} tokens of {CORPUS}: {_range(ratios, '.2g')} "
+        f"tokens per parameter, the paper's runs about {PAPER_TOKENS_PER_PARAMETER}.{missing}"
     )
 
 
-def _scale_of(arm: Arm) -> float:
-    return arm.tokens / total_parameters(arm.design)
+def _range(values: Collection[float], spec: str) -> str:
+    low, high = format(min(values), spec), format(max(values), spec)
+    return low if low == high else f"{low} to {high}"

@@ -61,6 +61,7 @@ def _comparison_table(found: Found) -> Table:
 
 
 def _arm_table(found: Found, experiment: Experiment) -> Table:
+    seeds = sorted({seed for arm in found.arms for seed in arm["seeds"]})
     facts = [Column(key=key, title=title) for key, title in experiment.columns.items()]
     return Table(
         name="arms",
@@ -73,12 +74,12 @@ def _arm_table(found: Found, experiment: Experiment) -> Table:
             Column(key="tokens_per_parameter", title="tokens/parameter", spec=".2f"),
             Column(key="tokens_per_active_parameter", title="tokens/active", spec=".1f"),
             Column(key="mean_loss", title="held-out loss", spec=".4f"),
-            *(Column(key=f"seed{seed}", title=f"seed {seed}", spec=".4f") for seed in found.seeds),
+            *(Column(key=f"seed{seed}", title=f"seed {seed}", spec=".4f") for seed in seeds),
         ),
         rows=[
             {
                 **arm,
-                **{f"seed{s}": loss for s, loss in zip(found.seeds, arm["losses"], strict=True)},
+                **{f"seed{s}": loss for s, loss in zip(arm["seeds"], arm["losses"], strict=True)},
             }
             for arm in found.arms
         ],

@@ -50,6 +50,8 @@ class Arm:
     tokens: int = TOKENS
     facts: dict[str, Any]
     """Columns of the report's table that the design alone decides."""
+    family: str = ""
+    """Arms that are compared with each other; families are trained one after the other."""
 
 
 def tables(
