@@ -121,9 +121,8 @@ class Trainer:
     def _sum_loads(self) -> None:
         """The load of experts is that of all ranks; a count, so its sum is exact."""
         if self.world.size > 1:
-            for name, buffer in self.decoder.named_buffers():
-                if name.endswith(".load"):
-                    sum_over(buffer, self.world)
+            for router in self.decoder.routers():
+                sum_over(router.load, self.world)
 
     def check(self) -> None:
         """Read the flag from the device.
