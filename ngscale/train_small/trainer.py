@@ -151,8 +151,10 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> Float[np.ndarray, "n T"]:
-        """The loss at every position of the held-out blocks, nats."""
+        """The loss at every position of the held-out blocks, nats; ``eval_load`` of each router."""
         self.decoder.eval()
+        for router in self.decoder.routers():
+            router.eval_load.zero_()
         parts = []
         for start in range(0, self.num_held_out, self.training.batch_size):
             first = start + self.world.rank * self.share
