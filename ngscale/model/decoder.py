@@ -19,7 +19,7 @@ from ngscale.errors import SpecError
 from ngscale.model.attention import Attention, LatentAttention, Rotary, rotary
 from ngscale.model.embedding import NgramEmbedding, NgramReader, embedding_std
 from ngscale.model.feed_forward import EmbeddedFeedForward, FeedForward
-from ngscale.model.initialise import fill_normal, fill_slices
+from ngscale.model.initialise import fill_normal, fill_slices, undrawn_embedding
 from ngscale.model.longcat_keys import decoder_keys
 from ngscale.model.loss import linear_cross_entropy
 from ngscale.model.moe import MixtureOfExperts, Router
@@ -119,7 +119,7 @@ class Decoder(nn.Module):
                 model.vocab_size, model.hidden_size, spec, compressed_ids=_ids(spec, compressed_ids)
             )
         else:
-            self.embed_tokens = nn.Embedding(model.vocab_size, model.hidden_size)
+            self.embed_tokens = undrawn_embedding(model.vocab_size, model.hidden_size)
         readers = _readers(design, model, compressed_ids)
         embeddings = _dense_embeddings(design, model, compressed_ids)
         self.layers = nn.ModuleList(
@@ -282,5 +282,7 @@ def _dense_embeddings(
                 compressed_ids=_ids(spec, compressed_ids),
             )
         elif spec.placement == "ple":
-            embeddings[spec.layers[0]] = nn.Embedding(spec.table_rows[0], model.intermediate_size)
+            embeddings[spec.layers[0]] = undrawn_embedding(
+                spec.table_rows[0], model.intermediate_size
+            )
     return embeddings
