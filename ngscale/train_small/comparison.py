@@ -59,17 +59,6 @@ class Comparison:
     verdict: Verdict
 
 
-def compare(
-    baseline: str,
-    design: Sequence[float],
-    other: Sequence[float],
-    *,
-    margin: float = MARGIN_NATS,
-) -> Comparison:
-    """One comparison that stands alone."""
-    return compare_all([Pair(baseline, design, other)], margin=margin)[0]
-
-
 def compare_all(pairs: Sequence[Pair], *, margin: float = MARGIN_NATS) -> list[Comparison]:
     """Every comparison of a run, p-values adjusted for their number by Holm's method.
 

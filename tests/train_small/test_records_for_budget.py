@@ -8,9 +8,8 @@ from ngscale.records import RunRecord, dump_json
 from ngscale.train_small.candidates import Candidate
 from ngscale.train_small.cells import CellStore
 from ngscale.train_small.config import Arm
-from ngscale.train_small.run import train_small
 from tests.model.small import DESIGN
-from tests.train_small.small import request
+from tests.train_small.small import request, train_small
 
 
 def test_a_fresh_record_is_read_and_left_out_for_its_two_seeds(tmp_path: Path) -> None:
