@@ -6,8 +6,9 @@ parameters are ratio x V0 x width. What ngscale's own decoder cannot say is told
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design
@@ -21,6 +22,7 @@ from ngscale.params import (
     total_parameters,
 )
 from ngscale.policy import mode_policy
+from ngscale.proxy_size import ProxySize
 from ngscale.resonance import nearest_fraction
 from ngscale.row_counts import longcat_rows
 from ngscale.spec import NgramSpec, longcat_spec
@@ -54,25 +56,28 @@ class Proxy:
     lost: tuple[str, ...]
     """What could not be kept, in sentences."""
 
+    @property
+    def account(self) -> dict[str, Any]:
+        """All but the design, for a record."""
+        return {
+            "kept": [asdict(one) for one in self.kept],
+            "resonance": self.resonance,
+            "lost": list(self.lost),
+        }
 
-def proxy(
-    design: Design,
-    *,
-    active: int,
-    vocab_size: int,
-    num_layers: int,
-) -> Proxy:
-    """``design`` on ngscale's decoder, with about ``active`` parameters by ``ACTIVE_CONVENTION``.
+
+def proxy(design: Design, size: ProxySize) -> Proxy:
+    """``design`` on ngscale's decoder; active parameters by ``ACTIVE_CONVENTION``, about.
 
     Raises:
         SpecError: the design has no experts, no tables, or tables of another hash than LongCat's.
         NoResultError: no small design comes near.
     """
     spec = _longcat(design)
-    small = _backbone(design, active, vocab_size, num_layers, spec)
+    small = _backbone(design, size, spec)
     for _ in range(_ROUNDS):  # experts add rows to the router, which is active
         ratio = _table_ratio(design, small, spec)
-        tables = _tables(spec, vocab_size, ratio)
+        tables = _tables(spec, size.vocab_size, ratio)
         small = _with_total(design, small, tables)
     made = Design(model=decoder_model(small), ngrams=(tables,))
     return Proxy(
@@ -92,10 +97,9 @@ def _longcat(design: Design) -> NgramSpec:
     return spec
 
 
-def _backbone(
-    design: Design, active: int, vocab_size: int, num_layers: int, spec: NgramSpec
-) -> DecoderConfig:
+def _backbone(design: Design, size: ProxySize, spec: NgramSpec) -> DecoderConfig:
     """Width, heads and expert width for the active parameters, nearest to the granularity."""
+    active, num_layers = size.active_parameters, size.num_layers
     experts = moe_of(design.model)
     top_k = experts.active_range[1]
     granularity = experts.expert.intermediate_size * top_k / design.model.hidden_size
@@ -109,7 +113,7 @@ def _backbone(
             k for k in range(1, heads + 1) if heads % k == 0 and k <= max(1, heads * shared)
         )
         config = DecoderConfig(
-            vocab_size=vocab_size,
+            vocab_size=size.vocab_size,
             hidden_size=hidden_size,
             num_hidden_layers=num_layers,
             num_attention_heads=heads,
@@ -133,8 +137,9 @@ def _backbone(
     if best is None or abs(math.log(_active(best[1]) / active)) > math.log(1.25):
         least_active = 0 if best is None else _active(best[1])
         raise NoResultError(
-            f"--proxy {active:,}: the nearest decoder with {num_layers} layers and {vocab_size} "
-            f"ids has {least_active:,} active parameters; ask for more, or for fewer layers or ids"
+            f"--proxy {active:,}: the nearest decoder with {num_layers} layers and "
+            f"{size.vocab_size} ids has {least_active:,} active parameters; ask for more, or for "
+            "fewer layers or ids"
         )
     return best[1]
 

@@ -9,7 +9,7 @@ from ngscale.budget.checkpoint import compare, verdict
 from ngscale.budget.costs import Workload, costs
 from ngscale.budget.design_facts import facts_of
 from ngscale.budget.evidence import evidence_results
-from ngscale.budget.limits import Limits, ProxySize
+from ngscale.budget.limits import Limits
 from ngscale.budget.proposal import propose
 from ngscale.budget.proxies import proxy_answer, proxy_results
 from ngscale.budget.training_records import TrainingRecords
@@ -27,6 +27,7 @@ from ngscale.params import (
     parameter_groups,
     total_parameters,
 )
+from ngscale.proxy_size import ProxySize
 from ngscale.records import RunRecord
 from ngscale.safetensors_header import TensorHeader
 from ngscale.spec import MAX_TABLE_ROWS

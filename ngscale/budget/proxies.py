@@ -1,12 +1,12 @@
 """``--proxy``: the small design, its parameter-equivalent MoE and the placebo, and their report."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
-from ngscale.budget.limits import ProxySize
 from ngscale.design import Design, decoder_config
 from ngscale.params import parameter_equivalent_moe, total_parameters
+from ngscale.proxy_size import ProxySize
 from ngscale.records import Column, Section, Table
 from ngscale.units import format_count
 
@@ -20,12 +20,7 @@ def proxy_results(design: Design, size: ProxySize) -> dict[str, Any]:
     """
     from ngscale.proxy import proxy  # brings numpy
 
-    found = proxy(
-        design,
-        active=size.active_parameters,
-        vocab_size=size.vocab_size,
-        num_layers=size.num_layers,
-    )
+    found = proxy(design, size)
     spec = found.design.ngram
     assert spec is not None
     placebo = replace(spec, table_rows=(1,) * spec.num_tables, row_family="explicit")
@@ -35,9 +30,7 @@ def proxy_results(design: Design, size: ProxySize) -> dict[str, Any]:
         "capacity-1": replace(found.design, ngrams=(placebo,)),
     }
     return {
-        "kept": [asdict(one) for one in found.kept],
-        "resonance": found.resonance,
-        "lost": list(found.lost),
+        **found.account,
         "designs": {
             name: {"total_parameters": total_parameters(one), "config": decoder_config(one)}
             for name, one in designs.items()
