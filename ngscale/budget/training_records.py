@@ -1,8 +1,7 @@
 """The user's own ``ngscale train-small`` records, as far as the allocation curve can use them.
 
-A record counts with at least three seeds and 20 training tokens per active parameter, the lines
-below which ``train-small`` itself concludes nothing. Whether its interval contains 0 plays no part:
-leaving out the undecided would leave in the lucky.
+A record counts that is large enough for ``train-small`` itself (``ngscale/conclusive.py``). Whether
+its interval contains 0 plays no part: leaving out the undecided would leave in the lucky.
 """
 
 import hashlib
@@ -13,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ngscale.conclusive import smoke_test_reasons
 from ngscale.config_reader import ConfigReader
 from ngscale.errors import InputError
 from ngscale.records import SCHEMA_VERSION
 
-_MIN_SEEDS = 3
-_MIN_TOKENS_PER_ACTIVE_PARAMETER = 20
 _MOST = 2**63 - 1
 
 
@@ -64,11 +62,14 @@ def read_training_records(directory: Path) -> TrainingRecords:
         if reader is None:
             continue
         for pair, tokens in _pairs(reader, path.parent.relative_to(directory).as_posix()):
-            problem = _problem(pair, tokens)
-            if problem is None:
-                pairs.append(pair)
+            reasons = smoke_test_reasons(
+                num_seeds=len(pair.differences_nats),
+                tokens_per_active_parameter=tokens / pair.active_parameters,
+            )
+            if reasons:
+                left_out.append(f"{pair.name}: {'; '.join(reasons)}")
             else:
-                left_out.append(f"{pair.name}: {problem}")
+                pairs.append(pair)
     return TrainingRecords(pairs=tuple(pairs), left_out=tuple(left_out))
 
 
@@ -166,16 +167,3 @@ def _objects(reader: ConfigReader, key: str) -> list[ConfigReader]:
         ConfigReader(item, reader.source, f"{reader.prefix}{key}[{index}].")
         for index, item in enumerate(found)
     ]
-
-
-def _problem(pair: TrainedPair, tokens: int) -> str | None:
-    num_seeds = len(pair.differences_nats)
-    if num_seeds < _MIN_SEEDS:
-        return f"{num_seeds} seeds, fewer than {_MIN_SEEDS}"
-    density = tokens / pair.active_parameters
-    if density < _MIN_TOKENS_PER_ACTIVE_PARAMETER:
-        return (
-            f"{density:.2g} training tokens per active parameter, fewer than "
-            f"{_MIN_TOKENS_PER_ACTIVE_PARAMETER}"
-        )
-    return None
