@@ -8,6 +8,7 @@ from ngscale.design import Design, decoder_config
 from ngscale.params import parameter_equivalent_moe, total_parameters
 from ngscale.proxy_size import ProxySize
 from ngscale.records import Column, Section, Table
+from ngscale.spec import capacity_1
 from ngscale.units import format_count
 
 
@@ -21,13 +22,10 @@ def proxy_results(design: Design, size: ProxySize) -> dict[str, Any]:
     from ngscale.proxy import proxy  # brings numpy
 
     found = proxy(design, size)
-    spec = found.design.ngram
-    assert spec is not None
-    placebo = replace(spec, table_rows=(1,) * spec.num_tables, row_family="explicit")
     designs = {
         "design": found.design,
         "parameter-equivalent-moe": parameter_equivalent_moe(found.design),
-        "capacity-1": replace(found.design, ngrams=(placebo,)),
+        "capacity-1": replace(found.design, ngrams=tuple(map(capacity_1, found.design.ngrams))),
     }
     return {
         **found.account,

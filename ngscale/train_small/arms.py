@@ -17,7 +17,7 @@ from ngscale.params import (
     total_parameters,
 )
 from ngscale.row_counts import longcat_rows
-from ngscale.spec import NgramSpec, PolynomialHash
+from ngscale.spec import NgramSpec, PolynomialHash, capacity_1
 from ngscale.table_sizes import sound_ratio
 from ngscale.train_small.config import Arm
 from ngscale.units import format_share
@@ -77,10 +77,6 @@ def _equivalent_moe(design: Design) -> Design:
             "moe_intermediate_size or table_rows"
         )
     return moe
-
-
-def _capacity_1(spec: NgramSpec) -> NgramSpec:
-    return replace(spec, table_rows=(1,) * spec.num_tables, row_family="explicit")
 
 
 def unigram(spec: NgramSpec) -> NgramSpec:
@@ -168,7 +164,7 @@ def random_bases(spec: NgramSpec) -> NgramSpec:
 
 
 _CHANGED_TABLES = {
-    CAPACITY_1_ARM: _capacity_1,
+    CAPACITY_1_ARM: capacity_1,
     UNIGRAM_ARM: unigram,
     "amplification": _toggled,
     "ideal-hash": random_bases,
