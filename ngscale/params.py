@@ -193,6 +193,11 @@ def active_parameters(design: Design) -> dict[str, ActiveCount]:
     return active
 
 
+def most_active(design: Design) -> int:
+    """By ``ACTIVE_CONVENTION``, with as many real experts as there can be."""
+    return active_parameters(design)[ACTIVE_CONVENTION].maximum
+
+
 def _routed_parameters(slots: list[tuple[int, Experts]], real: int) -> int:
     """Of the experts of all layers, ``real`` of each where its top-k allows."""
     return sum(

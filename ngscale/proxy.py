@@ -15,9 +15,8 @@ from ngscale.design import Design
 from ngscale.errors import NoResultError, SpecError
 from ngscale.model_spec import GroupedAttention, LatentAttention, ModelSpec
 from ngscale.params import (
-    ACTIVE_CONVENTION,
-    active_parameters,
     moe_of,
+    most_active,
     parameter_groups,
     total_parameters,
 )
@@ -145,7 +144,7 @@ def _backbone(design: Design, size: ProxySize, spec: NgramSpec) -> DecoderConfig
 
 
 def _active(config: DecoderConfig) -> int:
-    return active_parameters(Design(model=decoder_model(config)))[ACTIVE_CONVENTION].maximum
+    return most_active(Design(model=decoder_model(config)))
 
 
 def _kv_share(model: ModelSpec) -> float:
@@ -161,7 +160,7 @@ def _share(design: Design) -> float:
 
 
 def _total_active(design: Design) -> float:
-    return total_parameters(design) / active_parameters(design)[ACTIVE_CONVENTION].maximum
+    return total_parameters(design) / most_active(design)
 
 
 def _table_ratio(design: Design, small: DecoderConfig, spec: NgramSpec) -> float:
@@ -220,7 +219,7 @@ def _with_total(design: Design, small: DecoderConfig, tables: NgramSpec) -> Deco
         for count in (small.num_experts_per_tok, small.num_experts_per_tok + 1)
     )
     ratio = _total_active(design)
-    active = [active_parameters(one)[ACTIVE_CONVENTION].maximum for one in (few, more)]
+    active = [most_active(one) for one in (few, more)]
     total = [total_parameters(one) for one in (few, more)]
     added = (ratio * active[0] - total[0]) / (total[1] - total[0] - ratio * (active[1] - active[0]))
     return replace(small, num_experts=small.num_experts_per_tok + max(0, round(added)))
@@ -242,7 +241,7 @@ def _kept(design: Design, made: Design) -> tuple[Kept, ...]:
             "top-k x expert width / hidden size": top_k
             * experts.expert.intermediate_size
             / one.model.hidden_size,
-            "active parameters": active_parameters(one)[ACTIVE_CONVENTION].maximum,
+            "active parameters": most_active(one),
             "total parameters": total_parameters(one),
             "base vocabulary": one.model.vocab_size,
             "layers": one.model.num_layers,

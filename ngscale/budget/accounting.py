@@ -17,6 +17,7 @@ from ngscale.budget.warnings import warnings
 from ngscale.design import Design
 from ngscale.ngram_params import RowDtype, ngram_parameters, row_bytes
 from ngscale.params import (
+    ACTIVE_CONVENTION,
     Dtype,
     active_parameters,
     expert_only_equivalent,
@@ -210,7 +211,7 @@ def _answer(target: str, results: dict[str, Any]) -> str:
 def _answer_of_design(target: str, results: dict[str, Any]) -> str:
     parameters = results["parameters"]
     total = format_count(parameters["total"])
-    active = _range(parameters["active"]["with_projections"])
+    active = _range(parameters["active"][ACTIVE_CONVENTION])
     if not results["tables"]:
         return f"{target} has {total} parameters, none in n-gram tables; {active} are active."
     answer = (

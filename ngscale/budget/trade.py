@@ -22,6 +22,7 @@ from ngscale.params import (
     active_parameters,
     bytes_per_parameter,
     moe_of,
+    most_active,
     parameter_groups,
     total_parameters,
 )
@@ -139,7 +140,7 @@ def mixtures(model: ModelSpec, active: int | None, dtype: Dtype) -> list[Mixture
     if top_k % 2 == 0:
         found.append((2 * width, top_k // 2))
     made = [_mixture(model, own, width, top_k, dtype) for width, top_k in found]
-    wanted = active or active_parameters(Design(model=model))[ACTIVE_CONVENTION].maximum
+    wanted = active or most_active(Design(model=model))
     # Shared experts are as wide as routed ones in some families, and change with them.
     return [
         one for one in made if abs(one.at(one.active, own.num_experts) - wanted) <= _OFF * wanted
@@ -154,10 +155,7 @@ def _closest(model: ModelSpec, own: Experts, active: int) -> tuple[int, int]:
         for tried in {width, *range(_WIDTH_MULTIPLE, 4 * width + 1, _WIDTH_MULTIPLE)}:
             choices.append((tried, top_k))
     slope = own.expert.matmul_parameters // width * _copies(model)
-    constant = (
-        active_parameters(Design(model=model))[ACTIVE_CONVENTION].maximum
-        - slope * width * own.active_range[1]
-    )
+    constant = most_active(Design(model=model)) - slope * width * own.active_range[1]
 
     def distance(choice: tuple[int, int]) -> tuple[int, int, int]:
         tried, top_k = choice
@@ -217,9 +215,7 @@ def _mixture(model: ModelSpec, own: Experts, width: int, top_k: int, dtype: Dtyp
         intermediate_size=width,
         top_k=top_k,
         total=affine([total_parameters(Design(model=one)) for one in changed]),
-        active=affine(
-            [active_parameters(Design(model=one))[ACTIVE_CONVENTION].maximum for one in changed]
-        ),
+        active=affine([most_active(Design(model=one)) for one in changed]),
         weight_bytes=affine(weights),
         read_bytes=affine(read),
         expert_bytes=(groups[1]["experts"] - groups[0]["experts"]) * bytes_of["experts"],

@@ -11,8 +11,7 @@ from ngscale.design import Design
 from ngscale.errors import InputError, SpecError, UsageError
 from ngscale.lattice import relative_length, shortest_ngram_vector
 from ngscale.params import (
-    ACTIVE_CONVENTION,
-    active_parameters,
+    most_active,
     parameter_equivalent_moe,
     total_parameters,
 )
@@ -116,9 +115,10 @@ def _iso_flop(design: Design) -> Design:
     """
     width = DecoderConfig.of(design.model).moe_intermediate_size
     widths = range(width, 2 * width + _WIDTH_STEP, _WIDTH_STEP)
-    nearest = min(widths, key=lambda w: abs(_active(_of_width(design, w)) - _active(design)))
+    wanted = most_active(design)
+    nearest = min(widths, key=lambda w: abs(most_active(_of_width(design, w)) - wanted))
     if nearest == width:
-        gap = format_share(abs(_active(_of_width(design, width)) / _active(design) - 1))
+        gap = format_share(abs(most_active(_of_width(design, width)) / wanted - 1))
         raise UsageError(
             f"--arm iso-flop: a token costs {MOE_ARM} what it costs the design up to {gap}; no "
             f"width of experts in steps of {_WIDTH_STEP} comes nearer"
@@ -137,10 +137,6 @@ def _of_width(design: Design, width: int) -> Design:
     base = total_parameters(made(few))
     each = total_parameters(made(few + 1)) - base
     return made(few + max(0, round((total_parameters(design) - base) / each)))
-
-
-def _active(design: Design) -> int:
-    return active_parameters(design)[ACTIVE_CONVENTION].maximum
 
 
 def _toggled(spec: NgramSpec) -> NgramSpec:

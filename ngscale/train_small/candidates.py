@@ -10,7 +10,7 @@ from ngscale.config_reader import read_config
 from ngscale.design import Design, read_design
 from ngscale.errors import InputError, NoResultError, SpecError, UsageError
 from ngscale.ngram_config import DECODER_MODEL_TYPE
-from ngscale.params import ACTIVE_CONVENTION, active_parameters
+from ngscale.params import most_active
 from ngscale.proxy import proxy
 from ngscale.proxy_size import ProxySize
 from ngscale.train_small.config import DEFAULT_DESIGN, DEFAULT_TOKENIZER
@@ -136,7 +136,7 @@ def _embedded(candidate: Candidate) -> str:
 
 def _candidate(name: str, path: Path, design: Design, shrink: Shrink) -> Candidate:
     own = design.model.model_type == DECODER_MODEL_TYPE
-    active = active_parameters(design)[ACTIVE_CONVENTION].maximum
+    active = most_active(design)
     if own and active <= shrink.most_active:
         return Candidate(name=name, design=design)
     try:
