@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import zip_longest
 from typing import Any
 
 from ngscale.budget.allocation import allocation_json
@@ -178,13 +179,9 @@ _ROW_DTYPES: tuple[RowDtype, ...] = ("fp32", "bf16", "fp8", "fp8_e8m0")
 def _ngram_sets(design: Design) -> list[dict[str, Any]]:
     """Every set of tables: what its rows, padding and projections hold, and rows by dtype."""
     sets = []
-    for i, spec in enumerate(design.ngrams):
+    for spec, gate in zip_longest(design.ngrams, design.gates):
         width = design.table_width(spec)
-        counts = ngram_parameters(
-            spec,
-            hidden_size=design.model.hidden_size,
-            gate=design.gates[i] if i < len(design.gates) else None,
-        )
+        counts = ngram_parameters(spec, hidden_size=design.fused_width(spec), gate=gate)
         one_row = {name: row_bytes(width, name, scale_block=_SCALE_BLOCK) for name in _ROW_DTYPES}
         sets.append(
             {
