@@ -47,7 +47,7 @@ def test_lites_proxy_keeps_what_the_claim_is_about(active: int) -> None:
 def test_sound_sizes_stay_sound() -> None:
     own = mixtures(LITE.model, None, "bf16")[2]
     trade = list(trades(own, 68_562_465_024, ((4, 4),), max_share=0.5, max_counts=4))[-1]
-    design = design_of(config_of(trade, 77.982, "none"))
+    design = design_of(config_of(trade, 77.982))
     found = small(design, 2_000_000)
     spec = found.design.ngram
     assert spec is not None

@@ -101,7 +101,7 @@ def document(candidate: Candidate, limits: Limits) -> dict[str, Any]:
         NoResultError: no ratio near the one wanted has sound sizes.
     """
     placed = _exact(candidate.placed)
-    config = config_of(placed.trade, placed.ratio, "none")
+    config = config_of(placed.trade, placed.ratio)
     design = design_of(config)
     total = total_parameters(design)
     assert total == placed.trade.total_parameters, "the trade's arithmetic is not the design's"

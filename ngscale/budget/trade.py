@@ -13,7 +13,7 @@ from ngscale.architectures import with_experts, with_keys
 from ngscale.budget.design_facts import shortcut_layers, vocabulary_counted
 from ngscale.budget.evidence.facts import Facts
 from ngscale.design import Design
-from ngscale.errors import NoResultError, SpecError
+from ngscale.errors import NoResultError
 from ngscale.model_spec import Experts, ModelSpec
 from ngscale.ngram_config import with_longcat_tables, without_tables
 from ngscale.params import (
@@ -23,10 +23,11 @@ from ngscale.params import (
     bytes_per_parameter,
     moe_of,
     most_active,
+    num_moe_layers,
     parameter_groups,
     total_parameters,
 )
-from ngscale.spec import MAX_TABLE_ROWS, Amplification
+from ngscale.spec import MAX_TABLE_ROWS
 
 _WIDTH_MULTIPLE = 64
 _OFF = 0.02
@@ -128,8 +129,6 @@ def mixtures(model: ModelSpec, active: int | None, dtype: Dtype) -> list[Mixture
         NoResultError: no width and top-k come within 2% of ``active``.
     """
     own = moe_of(model)
-    if model.expert_keys is None:
-        raise SpecError(f"{model.model_type} has no experts whose number could vary")
     width, top_k = own.expert.intermediate_size, own.top_k
     if active is not None:
         width, top_k = _closest(model, own, active)
@@ -154,7 +153,7 @@ def _closest(model: ModelSpec, own: Experts, active: int) -> tuple[int, int]:
     for top_k in range(1, min(own.num_routed, 4 * own.top_k) + 1):
         for tried in {width, *range(_WIDTH_MULTIPLE, 4 * width + 1, _WIDTH_MULTIPLE)}:
             choices.append((tried, top_k))
-    slope = own.expert.matmul_parameters // width * _copies(model)
+    slope = own.expert.matmul_parameters // width * num_moe_layers(model)
     constant = most_active(Design(model=model)) - slope * width * own.active_range[1]
 
     def distance(choice: tuple[int, int]) -> tuple[int, int, int]:
@@ -171,10 +170,6 @@ def _closest(model: ModelSpec, own: Experts, active: int) -> tuple[int, int]:
             f"parameters and the nearest design {found:,}; experts cannot make up the difference"
         )
     return best
-
-
-def _copies(model: ModelSpec) -> int:
-    return sum(count for count, _ in model.moe_layers)
 
 
 def _mixture(model: ModelSpec, own: Experts, width: int, top_k: int, dtype: Dtype) -> Mixture:
@@ -275,16 +270,12 @@ def _trade(
     )
 
 
-def config_of(trade: Trade, ratio: float | None, amplification: Amplification) -> dict[str, Any]:
+def config_of(trade: Trade, ratio: float | None) -> dict[str, Any]:
     """config.json of the design, its tables at a ratio of LongCat's formula; without, no tables."""
     model = with_experts(trade.mixture.model, trade.num_experts)
     config = without_tables(model.config)
     if ratio is None:
         return config
     return with_longcat_tables(
-        config,
-        ratio=ratio,
-        max_order=trade.max_order,
-        num_subtables=trade.num_subtables,
-        amplification=amplification,
+        config, ratio=ratio, max_order=trade.max_order, num_subtables=trade.num_subtables
     )

@@ -51,7 +51,7 @@ def test_affine_counts_are_the_designs_own(name: str) -> None:
         for trade in (some[0], some[len(some) // 2], some[-1]):
             base = mixture.model.vocab_size
             ratio = round(trade.table_rows / base, 3) if trade.num_tables else None
-            made = design_of(config_of(trade, ratio, "none"))
+            made = design_of(config_of(trade, ratio))
             spec = made.ngram
             off = 0
             if spec is not None:
