@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ngscale.conclusive import smoke_test_reasons
-from ngscale.config_reader import ConfigReader
+from ngscale.config_reader import ConfigReader, read_config
 from ngscale.errors import InputError
 from ngscale.records import SCHEMA_VERSION
 
@@ -75,15 +75,8 @@ def read_training_records(directory: Path) -> TrainingRecords:
 
 def _read(path: Path) -> ConfigReader | None:
     """The record, None where it is another verb's."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise InputError(f"{path}: is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: holds no JSON object, so it is no record")
-    reader = ConfigReader(values, str(path))
+    reader = read_config(path, "record.json")
+    values = reader.values
     if not isinstance(values.get("verb"), str):
         raise reader.fail("verb", f"must be a string, got {json.dumps(values.get('verb'))}")
     if values["verb"] != "train-small":
