@@ -171,8 +171,6 @@ def _table_rows(design: Design) -> dict[str, int | float] | None:
     }
 
 
-_SCALE_BLOCK = 32
-"""Columns that share an E8M0 scale in DeepSeek-V4.1's tables (``ngram_params.row_bytes``)."""
 _ROW_DTYPES: tuple[RowDtype, ...] = ("fp32", "bf16", "fp8", "fp8_e8m0")
 
 
@@ -182,7 +180,7 @@ def _ngram_sets(design: Design) -> list[dict[str, Any]]:
     for spec, gate in zip_longest(design.ngrams, design.gates):
         width = design.table_width(spec)
         counts = ngram_parameters(spec, hidden_size=design.fused_width(spec), gate=gate)
-        one_row = {name: row_bytes(width, name, scale_block=_SCALE_BLOCK) for name in _ROW_DTYPES}
+        one_row = {name: row_bytes(width, name) for name in _ROW_DTYPES}
         sets.append(
             {
                 "layers": list(spec.layers),
