@@ -15,6 +15,7 @@ from ngscale.commands.answer import (
     TokenizerOption,
     answer,
 )
+from ngscale.commands.source import read_source
 from ngscale.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
@@ -68,6 +69,14 @@ def probe(
             "model is not run; with --corpus, by how often it reads each row.",
         ),
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check/--no-check",
+            help="Run every window once more under each amplification: the embedding's share and "
+            "the loss.",
+        ),
+    ] = True,
     text_field: TextFieldOption = "text",
     split: SplitOption = "train",
     on_bad_record: OnBadRecordOption = "error",
@@ -91,8 +100,8 @@ def probe(
         return
     try:
         from ngscale.probe.against import add_other
-        from ngscale.probe.run import load, probe_checkpoint
-        from ngscale.probe.summary import build_report
+        from ngscale.probe.norms_report import build_report
+        from ngscale.probe.run import load, num_passes, probe_checkpoint
     except ModuleNotFoundError as error:
         if error.name in ("torch", "safetensors"):
             raise MissingExtraError(error.name, "torch") from error
@@ -119,8 +128,8 @@ def probe(
                 cache=cache_dir(),
                 advance=advance,
             )
-        with progress("windows", len(subject.windows.places)) as done:
-            return probe_checkpoint(subject, done=done)
+        with progress("windows", num_passes(check) * len(subject.windows.places)) as done:
+            return probe_checkpoint(subject, check=check, done=done)
 
     record = read(directory)
     if against is not None:
@@ -132,21 +141,18 @@ def _autopsy(
     directory: Path, corpus: list[str] | None, tokenizer: str | None, reading: dict[str, Any]
 ) -> "tuple[RunRecord, Report]":
     """``--tables``: needs no torch."""
-    from ngscale.artefacts import cache_dir
     from ngscale.console import progress
-    from ngscale.corpus import source_files
     from ngscale.probe.table_files import find_tables
     from ngscale.probe.table_report import build_report
-    from ngscale.probe.table_run import load_text, probe_tables
+    from ngscale.probe.table_run import probe_tables
+    from ngscale.tokens import is_bin
 
     found = find_tables(directory)
     stream = None
     if corpus:
-        num_bytes = sum(path.stat().st_size for path in source_files(corpus))
-        with progress("tokenising", num_bytes, unit="B") as advance:
-            stream = load_text(
-                directory, corpus, tokenizer, **reading, cache=cache_dir(), advance=advance
-            )
+        if is_bin(corpus):
+            raise UsageError("--corpus: probe takes text, not a .bin of token ids")
+        stream, _ = read_source(corpus, tokenizer or str(directory), **reading)
     with progress("tables", len(found.tables)) as done:
         record = probe_tables(found, stream, done=done)
     return record, build_report(record)

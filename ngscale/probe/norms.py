@@ -56,7 +56,7 @@ class EmbeddingShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FirstLayer:
-    """Inner products of e = ``embed`` and w = ``attn_out + mlp_out`` of layer 0."""
+    """Inner products of e = ``embed`` and w, all that is written up to the end of layer 0."""
 
     embed_sq: PerToken
     """``<e, e>``."""
@@ -64,6 +64,10 @@ class FirstLayer:
     """``<e, w>``."""
     write_sq: PerToken
     """``<w, w>``."""
+    normed_sq: PerToken
+    """``<n, n>`` of n = LayerNorm of e, with unit gain."""
+    normed_cross: PerToken
+    """``<n, w>``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

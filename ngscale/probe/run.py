@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from ngscale.console import say
 from ngscale.corpus import OnBadRecord, default_sources, embedded_dir
-from ngscale.errors import InputError, UsageError
+from ngscale.errors import InputError, NoResultError, UsageError
 from ngscale.probe import advice, summary
+from ngscale.probe.amplify import LossMeter, amplified, built_in
 from ngscale.probe.load import Checkpoint, load_checkpoint, memory_errors
-from ngscale.probe.norms import measure
+from ngscale.probe.norms import StreamNorms, measure
 from ngscale.probe.windows import Windows, check_vocabulary, cut_windows, special_prefix
 from ngscale.records import RunRecord
+from ngscale.spec import Amplification
 from ngscale.tokens import Advance, Tokenizer, ignore, is_bin, load_tokenizer, read_stream
 
 
@@ -138,26 +142,76 @@ def _tokenizer(directory: Path, named: str | None, checkpoint: Checkpoint) -> To
     raise InputError(f"{directory}: has no tokenizer.json; --tokenizer names the model's own")
 
 
-def probe_checkpoint(subject: Subject, *, done: Callable[[], object]) -> RunRecord:
-    """Run every window, check closure, reduce, advise.
+def probe_checkpoint(
+    subject: Subject, *, check: bool = True, done: Callable[[], object] = lambda: None
+) -> RunRecord:
+    """Run every window, hold the stream to closure, reduce, advise.
+
+    ``check`` runs them again under each amplification. ``done`` is called after every window.
 
     Raises:
         NoResultError: the stream does not close, or is not finite.
     """
     checkpoint = subject.checkpoint
+    losses = LossMeter(checkpoint.logits) if check else None
     with memory_errors("the forward pass"):
-        norms = measure(
-            checkpoint.structure,
-            checkpoint.run,
-            subject.windows.ids,
-            device=checkpoint.device,
-            done=done,
+        norms = _measure(subject, losses or checkpoint.run, done)
+        checked = (
+            {}
+            if losses is None
+            else check_amplifications(subject, norms, tuple(losses.losses), done)
         )
-    first = next(s for s in norms.sublayers if s.kind == "attention")
     advised = advice.advise(
-        norms.first_layer,
-        attention_ratio=float(np.median((first.write / first.stream)[:, 1:])),
-        hidden_size=checkpoint.hidden_size,
-        already=checkpoint.amplification,
+        norms, hidden_size=checkpoint.hidden_size, already=_already(checkpoint), checked=checked
     )
     return summary.build(norms, advised, subject.inputs, subject.windows)
+
+
+def num_passes(check: bool) -> int:
+    """Times that every window is run."""
+    return len(advice.AMPLIFICATIONS) if check else 1
+
+
+def _measure(
+    subject: Subject, run: Callable[[Tensor], object], done: Callable[[], object]
+) -> StreamNorms:
+    checkpoint = subject.checkpoint
+    return measure(
+        checkpoint.structure, run, subject.windows.ids, device=checkpoint.device, done=done
+    )
+
+
+def check_amplifications(
+    subject: Subject,
+    norms: StreamNorms,
+    losses: tuple[float, ...],
+    done: Callable[[], object],
+) -> dict[Amplification, advice.Checked]:
+    """Share and losses as they are and under each amplification; without those that break it."""
+    checkpoint = subject.checkpoint
+    found: dict[Amplification, advice.Checked] = {
+        "none": advice.Checked(share=_first_share(norms), losses=losses)
+    }
+    for name, factor in advice.factors(norms.first_layer, checkpoint.hidden_size).items():
+        if name == "none":
+            continue
+        meter = LossMeter(checkpoint.logits)
+        try:
+            with amplified(checkpoint.structure.embed_tokens, name, factor):
+                again = _measure(subject, meter, done)
+        except NoResultError as error:
+            say(f"the check of {name} gives no result: {error}")
+            continue
+        found[name] = advice.Checked(share=_first_share(again), losses=tuple(meter.losses))
+    return found
+
+
+def _first_share(norms: StreamNorms) -> float:
+    return float(np.median(norms.shares[0].share[:, 1:]))
+
+
+def _already(checkpoint: Checkpoint) -> Amplification:
+    """What the design says, or a transformers model does in its embedding."""
+    if checkpoint.amplification != "none":
+        return checkpoint.amplification
+    return built_in(checkpoint.structure.embed_tokens, checkpoint.hidden_size)

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from ngscale.errors import NoResultError
+from ngscale.probe.amplify import layer_normed
 from ngscale.probe.structure import Structure, Write
 
 CLOSURE_TOLERANCE = 1e-5
@@ -188,10 +189,13 @@ class Stream:
         inner, embed_norm = dot(resid_post, embed), norm_of(embed)
         if not self.shares:
             written = resid_post - embed
+            normed = layer_normed(embed, embed.shape[-1] // self.structure.num_streams)
             self.first_layer = {
                 "embed_sq": embed_norm**2,
                 "cross": dot(embed, written),
                 "write_sq": norm_of(written) ** 2,
+                "normed_sq": norm_of(normed) ** 2,
+                "normed_cross": dot(normed, written),
             }
         self.shares.append({"share": inner / norm**2, "cosine": inner / (norm * embed_norm)})
         self.part_shares.append(
