@@ -19,6 +19,7 @@ from ngscale.commands.source import read_source
 from ngscale.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
+    from ngscale.design import Design
     from ngscale.records import Report, RunRecord
 
 
@@ -77,6 +78,14 @@ def probe(
             "the loss.",
         ),
     ] = True,
+    emit_arms: Annotated[
+        Path | None,
+        typer.Option(
+            "--emit-arms",
+            metavar="DIR",
+            help="Write a config.json per amplification, candidates for train-small.",
+        ),
+    ] = None,
     text_field: TextFieldOption = "text",
     split: SplitOption = "train",
     on_bad_record: OnBadRecordOption = "error",
@@ -94,12 +103,15 @@ def probe(
     }
     if tables and against is not None:
         raise UsageError("--against: compares runs of two models; --tables runs none")
+    if tables and emit_arms is not None:
+        raise UsageError("--emit-arms: needs the measured norms; --tables runs no model")
     if tables:
         record, report = _autopsy(directory, corpus, tokenizer, reading)
         answer(record, report, as_json=as_json, out=out)
         return
     try:
         from ngscale.probe.against import add_other
+        from ngscale.probe.arms import arms_design
         from ngscale.probe.norms_report import build_report
         from ngscale.probe.run import load, num_passes, probe_checkpoint
     except ModuleNotFoundError as error:
@@ -131,10 +143,31 @@ def probe(
         with progress("windows", num_passes(check) * len(subject.windows.places)) as done:
             return probe_checkpoint(subject, check=check, done=done)
 
+    design = None if emit_arms is None else arms_design(directory)
     record = read(directory)
+    if design is not None:
+        assert emit_arms is not None
+        _emit(design, record, emit_arms, directory)
     if against is not None:
         record = add_other(record, read(against))
     answer(record, build_report(record), as_json=as_json, out=out)
+
+
+def _emit(design: "Design", record: "RunRecord", out: Path, checkpoint: Path) -> None:
+    """Write the arms; tell how to train them."""
+    from ngscale.console import say
+    from ngscale.probe.arms import emit_arms
+
+    factors = {
+        one["amplification"]: one["factor"] for one in record.results["advice"]["amplifications"]
+    }
+    emitted = emit_arms(design, factors, out, checkpoint=checkpoint)
+    for clause in emitted.left_out:
+        say(f"left out: {clause}")
+    say(f"{out}: {', '.join(emitted.names)}; all against their parameter-equivalent MoE, or none")
+    say("against sqrt(D) on the same batches:")
+    for command in emitted.commands:
+        say(f"  {command}")
 
 
 def _autopsy(

@@ -287,7 +287,7 @@ def test_the_real_process_keeps_stdout_for_the_document(shared: Path, text: Path
     )
     assert done.returncode == 0
     assert json.loads(done.stdout)["verb"] == "probe"
-    assert done.stderr.splitlines() == [f"loading {shared}", "windows (1)"]
+    assert done.stderr.splitlines() == [f"loading {shared}", "windows (4)"]
 
 
 def test_bad_records_are_refused_mended_and_counted(
