@@ -86,6 +86,14 @@ def probe(
             help="Write a config.json per amplification, candidates for train-small.",
         ),
     ] = None,
+    series: Annotated[
+        bool,
+        typer.Option(
+            "--series",
+            help="DIR is a run of train-small (<out>/runs/<arm>-seed<n>): probe every checkpoint "
+            "that it kept.",
+        ),
+    ] = False,
     text_field: TextFieldOption = "text",
     split: SplitOption = "train",
     on_bad_record: OnBadRecordOption = "error",
@@ -105,6 +113,9 @@ def probe(
         raise UsageError("--against: compares runs of two models; --tables runs none")
     if tables and emit_arms is not None:
         raise UsageError("--emit-arms: needs the measured norms; --tables runs no model")
+    if series and (tables or emit_arms is not None):
+        other = "--tables" if tables else "--emit-arms"
+        raise UsageError(f"--series: reads runs of train-small alone, without {other}")
     if tables:
         record, report = _autopsy(directory, corpus, tokenizer, reading)
         answer(record, report, as_json=as_json, out=out)
@@ -112,8 +123,10 @@ def probe(
     try:
         from ngscale.probe.against import add_other
         from ngscale.probe.arms import arms_design
+        from ngscale.probe.load import pick_device
         from ngscale.probe.norms_report import build_report
-        from ngscale.probe.run import load, num_passes, probe_checkpoint
+        from ngscale.probe.run import load, num_passes, probe_checkpoint, read_windows
+        from ngscale.probe.series import add_other_series, find_run, probe_series
     except ModuleNotFoundError as error:
         if error.name in ("torch", "safetensors"):
             raise MissingExtraError(error.name, "torch") from error
@@ -121,6 +134,7 @@ def probe(
     from ngscale.artefacts import cache_dir
     from ngscale.console import progress, say
     from ngscale.corpus import default_sources, source_files
+    from ngscale.probe import series_report
 
     num_bytes = sum(path.stat().st_size for path in source_files(corpus or default_sources()))
 
@@ -143,6 +157,32 @@ def probe(
         with progress("windows", num_passes(check) * len(subject.windows.places)) as done:
             return probe_checkpoint(subject, check=check, done=done)
 
+    def read_series(place: Path) -> "RunRecord":
+        run = find_run(place)
+        model = run.design.model
+        with progress("tokenising", num_bytes, unit="B") as advance:
+            cut, described = read_windows(
+                place,
+                corpus,
+                tokenizer,
+                vocab_size=model.vocab_size,
+                is_own=True,
+                tokens=tokens,
+                windows=windows,
+                draws=draws,
+                **reading,
+                cache=cache_dir(),
+                advance=advance,
+            )
+        with progress("windows", len(run.points) * len(cut.places)) as done:
+            return probe_series(run, cut, described, device=pick_device(device), done=done)
+
+    if series:
+        record = read_series(directory)
+        if against is not None:
+            record = add_other_series(record, read_series(against))
+        answer(record, series_report.build_report(record), as_json=as_json, out=out)
+        return
     design = None if emit_arms is None else arms_design(directory)
     record = read(directory)
     if design is not None:

@@ -3,10 +3,12 @@
 A checkpoint with n-gram tables gives its own design. A decoder without gets tables by a rule: of
 orders 2 and 3, two each (arXiv:2601.21204: N >= 3 and K >= 2 are within noise), LongCat's hash at
 the sound ratio nearest to as many parameters as the decoder has, which is half of the total (its
-Principle 2: at most 50%). One with dense layers becomes ngscale's own decoder with one expert as
-wide as its feed-forward block, which every token takes; norms, biases and position codes are lost.
+Principle 2: at most 50%). One with dense layers becomes ngscale's own decoder, its feed-forward
+block cut into up to 16 experts that every token takes, so that the parameter-equivalent MoE finds
+experts small enough to match; norms, biases and position codes are lost.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +27,7 @@ from ngscale.spec import Amplification, longcat_spec
 from ngscale.table_sizes import sound_ratio
 
 MAX_ORDER, NUM_SUBTABLES = 3, 2
+_PARTS = 16
 MOST_ACTIVE, PROXY = 1_000_000, "1M"
 """Designs with more active parameters are trained as a proxy of about so many."""
 WAY_OUT = (
@@ -70,7 +73,7 @@ def with_tables(model: ModelSpec) -> Design:
     Raises:
         SpecError: its dense layers differ, or no sizes near are sound.
     """
-    backbone = model if model.moe_layers else decoder_model(_one_expert(model))
+    backbone = model if model.moe_layers else decoder_model(_dense(model))
     num_tables = (MAX_ORDER - 1) * NUM_SUBTABLES
     width = backbone.hidden_size // num_tables
     if not width:
@@ -93,7 +96,7 @@ def with_tables(model: ModelSpec) -> Design:
     return Design(model=backbone, ngrams=(tables,))
 
 
-def _one_expert(model: ModelSpec) -> DecoderConfig:
+def _dense(model: ModelSpec) -> DecoderConfig:
     """A dense decoder as ngscale's own."""
     blocks = {block for _, block in model.attentions}
     heads = {
@@ -109,6 +112,7 @@ def _one_expert(model: ModelSpec) -> DecoderConfig:
     ):
         raise SpecError("layers: have several shapes of attention or feed-forward blocks")
     ((num_heads, num_kv_heads, head_dim),), (width,) = heads, widths
+    parts = math.gcd(_PARTS, width)
     return DecoderConfig(
         vocab_size=model.vocab_size,
         hidden_size=model.hidden_size,
@@ -116,9 +120,10 @@ def _one_expert(model: ModelSpec) -> DecoderConfig:
         num_attention_heads=num_heads,
         num_key_value_heads=num_kv_heads,
         head_dim=head_dim,
-        moe_intermediate_size=width,
-        num_experts=1,
-        num_experts_per_tok=1,
+        moe_intermediate_size=width // parts,
+        num_experts=parts,
+        num_experts_per_tok=parts,
+        routed_scaling_factor=float(parts),  # their weights sum to 1
     )
 
 

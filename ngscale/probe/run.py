@@ -59,7 +59,62 @@ def load(
             f"--tokens {tokens}: the model has max_position_embeddings {checkpoint.max_tokens}; "
             f"use --tokens {checkpoint.max_tokens} or fewer"
         )
-    loaded = _tokenizer(directory, tokenizer, checkpoint)
+    cut, described = read_windows(
+        directory,
+        corpus,
+        tokenizer,
+        vocab_size=checkpoint.vocab_size,
+        is_own=checkpoint.is_own,
+        tokens=tokens,
+        windows=windows,
+        draws=draws,
+        text_field=text_field,
+        split=split,
+        on_bad_record=on_bad_record,
+        cache=cache,
+        advance=advance,
+    )
+    return Subject(
+        checkpoint=checkpoint,
+        windows=cut,
+        inputs={
+            "model": {
+                "name": checkpoint.name,
+                "model_type": checkpoint.model_type,
+                "hidden_size": checkpoint.hidden_size,
+                "vocab_size": checkpoint.vocab_size,
+                "amplification": checkpoint.amplification,
+                "sha256": checkpoint.files,
+            },
+            **described,
+            "dtype": "float32",
+            "device": checkpoint.device.type,
+        },
+    )
+
+
+def read_windows(
+    directory: Path,
+    corpus: Sequence[str] | None,
+    tokenizer: str | None,
+    *,
+    vocab_size: int,
+    is_own: bool,
+    tokens: int,
+    windows: int,
+    draws: int,
+    text_field: str = "text",
+    split: str = "train",
+    on_bad_record: OnBadRecord = "error",
+    cache: Path | None = None,
+    advance: Advance = ignore,
+) -> tuple[Windows, dict[str, Any]]:
+    """The windows of every text, and what the record says of tokenizer, texts and windows.
+
+    Raises:
+        NgscaleError: tokenizer or text is missing, malformed, or does not fit the model.
+    """
+    loaded = _tokenizer(directory, tokenizer, vocab_size=vocab_size, is_own=is_own)
     sources = list(corpus or default_sources())
     if is_bin(sources):
         raise UsageError("--corpus: probe takes text, not a .bin of token ids")
@@ -82,49 +137,35 @@ def load(
         window_tokens=tokens,
         draws=draws,
     )
-    check_vocabulary(loaded, cut, checkpoint.vocab_size)
-    return Subject(
-        checkpoint=checkpoint,
-        windows=cut,
-        inputs={
-            "model": {
-                "name": checkpoint.name,
-                "model_type": checkpoint.model_type,
-                "hidden_size": checkpoint.hidden_size,
-                "vocab_size": checkpoint.vocab_size,
-                "amplification": checkpoint.amplification,
-                "sha256": checkpoint.files,
-            },
-            "tokenizer": {
-                "name": loaded.name,
-                "sha256": loaded.sha256,
-                "vocab_size": loaded.vocab_size,
-            },
-            "texts": [
-                {
-                    "name": Path(source).name,
-                    "sha256_of_tokens": text.sha256(),
-                    "num_tokens": text.num_tokens,
-                    "num_docs": text.num_docs,
-                    "num_bytes": text.num_bytes,
-                    "bad_records": dict(text.bad_records),
-                }
-                for source, text in zip(sources, texts, strict=True)
-            ],
-            "window": {
-                "tokens": tokens,
-                "count": len(cut.places),
-                "draws": draws,
-                "prefix_ids": list(cut.prefix),
-                "places": [asdict(place) for place in cut.places],
-            },
-            "dtype": "float32",
-            "device": checkpoint.device.type,
+    check_vocabulary(loaded, cut, vocab_size)
+    return cut, {
+        "tokenizer": {
+            "name": loaded.name,
+            "sha256": loaded.sha256,
+            "vocab_size": loaded.vocab_size,
         },
-    )
+        "texts": [
+            {
+                "name": Path(source).name,
+                "sha256_of_tokens": text.sha256(),
+                "num_tokens": text.num_tokens,
+                "num_docs": text.num_docs,
+                "num_bytes": text.num_bytes,
+                "bad_records": dict(text.bad_records),
+            }
+            for source, text in zip(sources, texts, strict=True)
+        ],
+        "window": {
+            "tokens": tokens,
+            "count": len(cut.places),
+            "draws": draws,
+            "prefix_ids": list(cut.prefix),
+            "places": [asdict(place) for place in cut.places],
+        },
+    }
 
 
-def _tokenizer(directory: Path, named: str | None, checkpoint: Checkpoint) -> Tokenizer:
+def _tokenizer(directory: Path, named: str | None, *, vocab_size: int, is_own: bool) -> Tokenizer:
     """The named one, else the checkpoint's, else (our own decoder) the embedded one that fits.
 
     Raises:
@@ -134,10 +175,10 @@ def _tokenizer(directory: Path, named: str | None, checkpoint: Checkpoint) -> To
         return load_tokenizer(named)
     if (directory / "tokenizer.json").is_file():
         return load_tokenizer(str(directory))
-    if checkpoint.is_own:
+    if is_own:
         for path in sorted((embedded_dir() / "tokenizers").glob("*/tokenizer.json")):
             embedded = load_tokenizer(path.parent.name)
-            if embedded.vocab_size == checkpoint.vocab_size:
+            if embedded.vocab_size == vocab_size:
                 return embedded
     raise InputError(f"{directory}: has no tokenizer.json; --tokenizer names the model's own")
 

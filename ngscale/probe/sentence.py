@@ -31,7 +31,7 @@ def answer(
 ) -> str:
     """What was measured and what follows from it."""
     attention, mlp = (
-        _times(next(layer for layer in layers if layer["kind"] == kind)["ratio"]["median"])
+        times(next(layer for layer in layers if layer["kind"] == kind)["ratio"]["median"])
         for kind in ("attention", "mlp")
     )
     measured = (
@@ -57,7 +57,7 @@ def _advice_sentence(advice: Mapping[str, Any]) -> str:
         return f"Advice: no amplification; it is not drowned (line: {line})."
     where = (
         f"It is drowned, most of all by the first {KINDS[advice['where_kind']]}: layer 0 writes "
-        f"{_times(advice['times'])} the embedding."
+        f"{times(advice['times'])} the embedding."
     )
     if advice["choice"] == "none":
         return (
@@ -100,7 +100,8 @@ def _evidence(advice: Mapping[str, Any]) -> str:
     )
 
 
-def _times(ratio: float) -> str:
+def times(ratio: float) -> str:
+    """A ratio as ``1.00x``."""
     return f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.1f}x"
 
 

@@ -12,12 +12,16 @@ from ngscale import presets
 from ngscale.cli import app
 from ngscale.design import Design, decoder_config, design_of, read_design
 from ngscale.errors import InputError
+from ngscale.model.checkpoint import save_decoder
+from ngscale.model.decoder import Decoder
 from ngscale.params import parameter_groups, total_parameters
 from ngscale.probe.arms import arm_designs, arms_design, emit_arms, with_tables
 from ngscale.spec import Amplification
 from ngscale.table_sizes import is_sound
+from ngscale.train_small.arms import make_arms
+from ngscale.train_small.candidates import read_target, shrink_to
 from tests.model.small import DESIGN
-from tests.probe.models import save_random
+from tests.probe.models import save_random, save_tokenizer
 
 FACTORS: dict[Amplification, float | None] = {
     "none": 1.0,
@@ -93,7 +97,7 @@ def test_a_dense_decoder_gets_half_of_its_total_in_sound_tables() -> None:
     assert share == pytest.approx(0.5, abs=0.01)
     assert design_of(decoder_config(design)) == design
     config = decoder_config(design)
-    assert (config["moe_intermediate_size"], config["num_experts"]) == (1536, 1)
+    assert (config["moe_intermediate_size"], config["num_experts"]) == (96, 16)
     assert (config["num_attention_heads"], config["num_key_value_heads"]) == (9, 3)
 
 
@@ -112,12 +116,15 @@ def test_an_architecture_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["llama", "qwen3_moe"])
-def test_train_small_takes_what_was_written(family: str, tmp_path: Path) -> None:
-    """llama as it is, by its tokenizer; qwen3_moe as a proxy of ngscale's own decoder."""
-    directory, arms = save_random(family, tmp_path / "model"), tmp_path / "arms"
+def test_train_small_takes_what_was_written(tmp_path: Path) -> None:
+    directory, arms = tmp_path / "model", tmp_path / "arms"
+    decoder = Decoder(DESIGN)
+    decoder.initialise(seed=1)
+    save_decoder(decoder, DESIGN, directory)
+    vocabulary = DESIGN.model.vocab_size
+    save_tokenizer(directory, vocab_size=vocabulary)
     text = tmp_path / "text.txt"
-    text.write_text("".join(chr(33 + (i * i + 3 * i) % 90) for i in range(200_000)))
+    text.write_text("".join(chr(33 + (i * i + 3 * i) % (vocabulary - 3)) for i in range(60_000)))
     probed = ("probe", directory, "--corpus", text, "--tokens", 50, "--no-check")
     result = invoke(*probed, "--emit-arms", arms)
     assert result.exit_code == 0, result.stderr
@@ -134,6 +141,22 @@ def test_train_small_takes_what_was_written(family: str, tmp_path: Path) -> None
         else:
             names = {path.parent.name for path in arms.glob("*/config.json")}
             assert {f"{name}/design" for name in names} <= found
+
+
+@pytest.mark.slow
+def test_train_small_shrinks_a_dense_decoder_to_arms_it_can_train(tmp_path: Path) -> None:
+    """SmolLM2-135M as a proxy of 1M active parameters, as the printed command asks for."""
+    design = with_tables(design_of(SMOLLM2).model)
+    emitted = emit_arms(design, FACTORS, tmp_path, checkpoint=tmp_path)
+    assert emitted.commands[0].endswith(" --proxy 1M")
+    found = read_target(str(tmp_path), shrink_to("cpu", 1_000_000))
+    assert [one.name for one in found.candidates] == NAMES
+    assert found.tokenizer == "bpe-4096"
+    for one in found.candidates:
+        (spec,) = one.design.ngrams
+        assert spec.amplification == one.name
+        assert spec.amplification_factor == (3.25 if one.name == "scalar" else 1.0)
+        assert len(make_arms(one.design, candidate=one.name)) == 2
 
 
 def test_designs_are_checked_before_the_model_is_run(tmp_path: Path) -> None:
