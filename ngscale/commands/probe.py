@@ -1,5 +1,6 @@
 """``ngscale probe``: a checkpoint and text -> norms along the residual stream -> answer."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,6 +105,8 @@ def probe(
 
     Example: ngscale probe path/to/SmolLM2-135M --tokens 1023 --out report
     """
+    # Before torch loads OpenMP, as in train_small: threads that spin while they wait.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     reading: dict[str, Any] = {
         "text_field": text_field,
         "split": split,
