@@ -157,7 +157,10 @@ def probe(
                 cache=cache_dir(),
                 advance=advance,
             )
-        with progress("windows", num_passes(check) * len(subject.windows.places)) as done:
+        if check and subject.checkpoint.logits is None:
+            say("no check: this model is run only once")
+        total = num_passes(subject, check=check) * len(subject.windows.places)
+        with progress("windows", total) as done:
             return probe_checkpoint(subject, check=check, done=done)
 
     def read_series(place: Path) -> "RunRecord":

@@ -56,8 +56,8 @@ class Checkpoint:
     structure: Structure
     run: Callable[[Tensor], object]
     """Runs the whole stream for token ids (1, T)."""
-    logits: Callable[[Tensor], Tensor]
-    """The same, and what lm_head makes of it (1, T, V0)."""
+    logits: Callable[[Tensor], Tensor] | None
+    """The same, and what lm_head makes of it (1, T, V0); None of a model that is run but once."""
     device: torch.device
     files: dict[str, str]
     """File name -> sha256 of config and weights."""

@@ -161,17 +161,15 @@ def _hooked(structure: Structure, stream: Stream, norms: dict[str, Tensor]) -> I
 def _stack(
     structure: Structure, passes: Sequence[Stream], norms: Sequence[Mapping[str, Tensor]]
 ) -> StreamNorms:
-    first = passes[0]
     embed = _by_window(norms)
+    by_stream = _by_window([p.ratios_by_stream for p in passes])
     return StreamNorms(
         sublayers=tuple(
             SublayerNorms(
                 name=write.name,
                 kind=write.kind,
                 added_to=write.added_to,
-                ratio_by_stream=_by_window([p.ratios_by_stream for p in passes])[write.name]
-                if first.ratios_by_stream
-                else None,
+                ratio_by_stream=by_stream.get(write.name),
                 **_by_window([p.writes[write.name] for p in passes]),
             )
             for write in structure.writes

@@ -188,13 +188,15 @@ def probe_checkpoint(
 ) -> RunRecord:
     """Run every window, hold the stream to closure, reduce, advise.
 
-    ``check`` runs them again under each amplification. ``done`` is called after every window.
+    ``check`` runs them again under each amplification, where the model has its head at hand.
+    ``done`` is called after every window.
 
     Raises:
         NoResultError: the stream does not close, or is not finite.
     """
     checkpoint = subject.checkpoint
-    losses = LossMeter(checkpoint.logits) if check else None
+    logits = checkpoint.logits if check else None
+    losses = None if logits is None else LossMeter(logits)
     with memory_errors("the forward pass"):
         norms = _measure(subject, losses or checkpoint.run, done)
         checked = (
@@ -208,9 +210,10 @@ def probe_checkpoint(
     return summary.build(norms, advised, subject.inputs, subject.windows)
 
 
-def num_passes(check: bool) -> int:
+def num_passes(subject: Subject, *, check: bool) -> int:
     """Times that every window is run."""
-    return len(advice.AMPLIFICATIONS) if check else 1
+    can_check = check and subject.checkpoint.logits is not None
+    return len(advice.AMPLIFICATIONS) if can_check else 1
 
 
 def _measure(
@@ -230,6 +233,7 @@ def check_amplifications(
 ) -> dict[Amplification, advice.Checked]:
     """Share and losses as they are and under each amplification; without those that break it."""
     checkpoint = subject.checkpoint
+    assert checkpoint.logits is not None
     found: dict[Amplification, advice.Checked] = {
         "none": advice.Checked(share=_first_share(norms), losses=losses)
     }

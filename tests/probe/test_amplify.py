@@ -13,7 +13,7 @@ from ngscale.probe.advice import AMPLIFICATIONS, advise, factors
 from ngscale.probe.amplify import amplified, built_in, layer_normed, next_token_loss
 from ngscale.probe.load import Checkpoint
 from ngscale.probe.norms import measure
-from ngscale.probe.run import Subject, check_amplifications
+from ngscale.probe.run import Subject, check_amplifications, num_passes, probe_checkpoint
 from ngscale.probe.structure import find_structure
 from ngscale.probe.windows import Place, Windows
 from tests.probe.models import HandLayer, HandModel
@@ -147,3 +147,15 @@ def test_the_loss_is_of_every_token_but_the_first() -> None:
     sure = torch.zeros(1, 300, 7)
     sure[0, torch.arange(299), ids[0, 1:]] = 50.0
     assert next_token_loss(sure, ids) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_model_without_its_head_at_hand_is_not_checked() -> None:
+    """As a streamed one: one pass, no loss, and the prediction alone."""
+    whole = subject(HandModel(EMBEDDING, [HandLayer(ATTN, MLP)]))
+    streamed = replace(whole, checkpoint=replace(whole.checkpoint, logits=None))
+    assert num_passes(whole, check=True) == 4
+    assert num_passes(streamed, check=True) == 1
+    inputs = {"model": {"name": "hand"}}
+    record = probe_checkpoint(replace(streamed, inputs=inputs), check=True)
+    assert record.results["advice"]["checked"] is False
+    assert "when this model is run so" not in record.answer
