@@ -56,6 +56,8 @@ class Checkpoint:
     structure: Structure
     run: Callable[[Tensor], object]
     """Runs the whole stream for token ids (1, T)."""
+    logits: Callable[[Tensor], Tensor] | None
+    """The same, and what lm_head makes of it (1, T, V0); None of a model that is run but once."""
     device: torch.device
     files: dict[str, str]
     """File name -> sha256 of config and weights."""
@@ -111,6 +113,7 @@ def load_checkpoint(directory: Path, *, device: str, allow_pickle: bool = False)
         amplification="none" if ngram is None else ngram.amplification,
         structure=structure,
         run=_runner(structure.backbone) if design is None else model,
+        logits=_head_runner(model) if design is None else model,
         device=target,
         files={path.name: _sha256(path) for path in (config_path, *files)},
     )
@@ -245,6 +248,14 @@ def _brief(error: Exception) -> str:
 def _runner(backbone: nn.Module) -> Callable[[Tensor], object]:
     """The stack without lm_head, whose logits would be the largest tensor of the run."""
     return lambda ids: backbone(input_ids=ids, use_cache=False)
+
+
+def _head_runner(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    def logits(ids: Tensor) -> Tensor:
+        found: Tensor = model(input_ids=ids, use_cache=False).logits
+        return found
+
+    return logits
 
 
 def _check_finite(model: nn.Module, directory: Path) -> None:

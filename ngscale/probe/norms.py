@@ -56,7 +56,7 @@ class EmbeddingShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FirstLayer:
-    """Inner products of e = ``embed`` and w = ``attn_out + mlp_out`` of layer 0."""
+    """Inner products of e = ``embed`` and w, all that is written up to the end of layer 0."""
 
     embed_sq: PerToken
     """``<e, e>``."""
@@ -64,6 +64,10 @@ class FirstLayer:
     """``<e, w>``."""
     write_sq: PerToken
     """``<w, w>``."""
+    normed_sq: PerToken
+    """``<n, n>`` of n = LayerNorm of e, with unit gain."""
+    normed_cross: PerToken
+    """``<n, w>``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -157,17 +161,15 @@ def _hooked(structure: Structure, stream: Stream, norms: dict[str, Tensor]) -> I
 def _stack(
     structure: Structure, passes: Sequence[Stream], norms: Sequence[Mapping[str, Tensor]]
 ) -> StreamNorms:
-    first = passes[0]
     embed = _by_window(norms)
+    by_stream = _by_window([p.ratios_by_stream for p in passes])
     return StreamNorms(
         sublayers=tuple(
             SublayerNorms(
                 name=write.name,
                 kind=write.kind,
                 added_to=write.added_to,
-                ratio_by_stream=_by_window([p.ratios_by_stream for p in passes])[write.name]
-                if first.ratios_by_stream
-                else None,
+                ratio_by_stream=by_stream.get(write.name),
                 **_by_window([p.writes[write.name] for p in passes]),
             )
             for write in structure.writes
