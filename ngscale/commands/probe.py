@@ -56,6 +56,13 @@ def probe(
             help="Take pytorch_model.bin where there are no safetensors; tensors only, no code.",
         ),
     ] = False,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Hold one layer at a time, read by range: for checkpoints larger than memory.",
+        ),
+    ] = False,
     against: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Another checkpoint, read with the same tokens."),
@@ -115,6 +122,7 @@ def probe(
                 device=device,
                 draws=draws,
                 allow_pickle=allow_pickle,
+                stream=stream,
                 **reading,
                 cache=cache_dir(),
                 advance=advance,

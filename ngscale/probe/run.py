@@ -10,7 +10,8 @@ import numpy as np
 from ngscale.corpus import OnBadRecord, default_sources, embedded_dir
 from ngscale.errors import InputError, UsageError
 from ngscale.probe import advice, summary
-from ngscale.probe.load import Checkpoint, load_checkpoint, memory_errors
+from ngscale.probe.load import Checkpoint, load_checkpoint
+from ngscale.probe.memory import memory_errors
 from ngscale.probe.norms import measure
 from ngscale.probe.windows import Windows, check_vocabulary, cut_windows, special_prefix
 from ngscale.records import RunRecord
@@ -36,6 +37,7 @@ def load(
     device: str,
     draws: int = 1,
     allow_pickle: bool = False,
+    stream: bool = False,
     text_field: str = "text",
     split: str = "train",
     on_bad_record: OnBadRecord = "error",
@@ -49,7 +51,7 @@ def load(
     Raises:
         NgscaleError: any input is missing, malformed, unsafe, or does not fit the others.
     """
-    checkpoint = load_checkpoint(directory, device=device, allow_pickle=allow_pickle)
+    checkpoint = load_checkpoint(directory, device=device, allow_pickle=allow_pickle, stream=stream)
     if checkpoint.max_tokens is not None and tokens > checkpoint.max_tokens:
         raise UsageError(
             f"--tokens {tokens}: the model has max_position_embeddings {checkpoint.max_tokens}; "
@@ -90,6 +92,7 @@ def load(
                 "vocab_size": checkpoint.vocab_size,
                 "amplification": checkpoint.amplification,
                 "sha256": checkpoint.files,
+                **({"sha256_of_headers": checkpoint.headers} if checkpoint.streamed else {}),
             },
             "tokenizer": {
                 "name": loaded.name,
@@ -152,6 +155,7 @@ def probe_checkpoint(subject: Subject, *, done: Callable[[], object]) -> RunReco
             subject.windows.ids,
             device=checkpoint.device,
             done=done,
+            together=checkpoint.streamed,
         )
     first = next(s for s in norms.sublayers if s.kind == "attention")
     advised = advice.advise(
