@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 def probe(
     directory: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="DIR",
-            help="A checkpoint: config.json and safetensors, of transformers or of train-small.",
+            help="A checkpoint: config.json and safetensors, of transformers or of train-small; a "
+            "GGUF file; or org/name on the Hugging Face hub.",
         ),
     ],
     corpus: CorpusOption = None,
@@ -64,7 +65,7 @@ def probe(
         ),
     ] = False,
     against: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="DIR", help="Another checkpoint, read with the same tokens."),
     ] = None,
     tables: Annotated[
@@ -93,7 +94,7 @@ def probe(
     if tables and against is not None:
         raise UsageError("--against: compares runs of two models; --tables runs none")
     if tables:
-        record, report = _autopsy(directory, corpus, tokenizer, reading)
+        record, report = _autopsy(_fetched(directory), corpus, tokenizer, reading)
         answer(record, report, as_json=as_json, out=out)
         return
     try:
@@ -110,7 +111,8 @@ def probe(
 
     num_bytes = sum(path.stat().st_size for path in source_files(corpus or default_sources()))
 
-    def read(place: Path) -> "RunRecord":
+    def read(name: str) -> "RunRecord":
+        place = _fetched(name)
         say(f"loading {place}")
         with progress("tokenising", num_bytes, unit="B") as advance:
             subject = load(
@@ -134,6 +136,17 @@ def probe(
     if against is not None:
         record = add_other(record, read(against))
     answer(record, build_report(record), as_json=as_json, out=out)
+
+
+def _fetched(name: str) -> Path:
+    """The directory or file itself, or what the hub has under ``name``."""
+    from ngscale.console import say
+    from ngscale.hub import fetch_model, looks_like_id
+
+    if not looks_like_id(name):
+        return Path(name)
+    say(f"fetching {name}")
+    return fetch_model(name)
 
 
 def _autopsy(

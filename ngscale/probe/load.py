@@ -2,13 +2,15 @@
 
 Two kinds: those that ngscale builds itself (its own, and LongCat-Flash with tables: ``load_own``)
 and any decoder transformers knows (``load_transformers``). Whole in memory, or a layer at a time
-(``streamed``). Only safetensors are read, unless pickled tensors are asked for.
+(``streamed``). Only safetensors and GGUF (``load_gguf``) are read, unless pickled tensors are
+asked for.
 """
 
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.ngram_config import DECODER_MODEL_TYPE, is_longcat, specs_if_any
 from ngscale.probe import load_transformers
+from ngscale.probe.load_gguf import find_gguf, load_gguf
 from ngscale.probe.load_own import stream_own
 from ngscale.probe.memory import memory_errors
 from ngscale.probe.stored import PlannedTensor, StoredTensor
@@ -51,6 +54,8 @@ class Checkpoint:
     device: torch.device
     streamed: bool
     """Whether a layer is read when it is entered; several windows then go through it together."""
+    gguf: Path | None
+    """The file, where it is one; it carries a tokenizer."""
     files: dict[str, str]
     """File name -> sha256 of config and, unless they are streamed, weights."""
     headers: dict[str, str]
@@ -58,9 +63,9 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    directory: Path, *, device: str, allow_pickle: bool = False, stream: bool = False
+    place: Path, *, device: str, allow_pickle: bool = False, stream: bool = False
 ) -> Checkpoint:
-    """Load a checkpoint; ``device`` is ``auto``, or what torch calls one.
+    """Load a directory or a GGUF file; ``device`` is ``auto``, or what torch calls one.
 
     ``allow_pickle`` takes pytorch_model.bin where there are no safetensors, tensors only
     (``torch.load(weights_only=True)``). ``stream`` reads a layer when it is run (``streamed``).
@@ -69,13 +74,16 @@ def load_checkpoint(
         InputError: something is missing, malformed or of an unknown architecture.
         UnsafeInputError: loading it would run code or leave the directory.
         NoResultError: a weight is not finite.
+        UsageError: ``stream`` is asked of what is not safetensors.
         MissingExtraError: transformers is needed and not installed.
         ResourceError: it does not fit in memory.
     """
     target = pick_device(device)
-    if not directory.is_dir():
-        raise InputError(f"{directory}: no such directory; probe takes a checkpoint's directory")
-    config_path = directory / CONFIG_NAME
+    if (gguf := find_gguf(place)) is not None:
+        return _load_gguf(gguf, target, stream=stream)
+    if not place.is_dir():
+        raise InputError(f"{place}: no such directory; probe takes a checkpoint's directory")
+    config_path = place / CONFIG_NAME
     reader = read_config(config_path)
     model_type = reader.values.get("model_type")
     if not isinstance(model_type, str):
@@ -83,29 +91,25 @@ def load_checkpoint(
     ours = model_type == DECODER_MODEL_TYPE or (is_longcat(reader) and bool(specs_if_any(reader)))
     if not ours:
         _check_transformers(reader)
-    files = _weights(directory, allow_pickle=allow_pickle)
-    headers = None if files[0].name == PICKLE_NAME else read_headers(directory)
+    files = _weights(place, allow_pickle=allow_pickle)
+    headers = None if files[0].name == PICKLE_NAME else read_headers(place)
     if stream and headers is None:
         raise UsageError("--stream: reads safetensors by range; pickled weights are read whole")
     model: nn.Module
-    with memory_errors(f"{directory} in float32"):
+    with memory_errors(f"{place} in float32"):
         if stream and headers is not None:
-            model, design, read = _plan(directory, headers, target, ours=ours)
-            structure = find_structure(model, str(directory))
+            model, design, read = _plan(place, headers, target, ours=ours)
+            structure = find_structure(model, str(place))
             move_present(model, target)
-            LayerStream(model, structure, read, source=str(directory))
+            LayerStream(model, structure, read, source=str(place))
         else:
-            model, design = _load_whole(directory, headers, ours=ours)
-            model.to(target)
-            for name, weight in model.state_dict().items():
-                if not name.startswith(NOT_RUN):
-                    check_finite(weight, name, str(directory))
-            structure = find_structure(model, str(directory))
+            model, design = _load_whole(place, headers, ours=ours)
+            structure = _placed(model, target, str(place))
     vocab_size, hidden_size = _sizes(structure, design)
     ngram = None if design is None else design.ngram
     longest = reader.values.get("max_position_embeddings")
     return Checkpoint(
-        name=directory.resolve().name,
+        name=_name(place),
         model_type=model_type,
         is_own=model_type == DECODER_MODEL_TYPE,
         hidden_size=hidden_size,
@@ -116,9 +120,53 @@ def load_checkpoint(
         run=model.hidden if isinstance(model, Decoder) else _runner(structure.backbone),
         device=target,
         streamed=stream,
+        gguf=None,
         files={path.name: _sha256(path) for path in (config_path, *(() if stream else files))},
         headers={path.name: _sha256_of_header(path) for path in (files if stream else ())},
     )
+
+
+def _load_gguf(path: Path, device: torch.device, *, stream: bool) -> Checkpoint:
+    if stream:
+        raise UsageError(f"--stream: reads safetensors by range; {path.name} is read whole")
+    with memory_errors(f"{path} in float32"):
+        model: Any = load_gguf(path)
+        structure = _placed(model, device, str(path))
+    vocab_size, hidden_size = _sizes(structure, None)
+    return Checkpoint(
+        name=path.stem,
+        model_type=model.config.model_type,
+        is_own=False,
+        hidden_size=hidden_size,
+        vocab_size=vocab_size,
+        max_tokens=getattr(model.config, "max_position_embeddings", None),
+        amplification="none",
+        structure=structure,
+        run=_runner(structure.backbone),
+        device=device,
+        streamed=False,
+        gguf=path,
+        files={path.name: _sha256(path)},
+        headers={},
+    )
+
+
+def _placed(model: nn.Module, device: torch.device, source: str) -> Structure:
+    """Move a whole model to its device; refuse one that probe cannot read."""
+    model.to(device)
+    for name, weight in model.state_dict().items():
+        if not name.startswith(NOT_RUN):
+            check_finite(weight, name, source)
+    return find_structure(model, source)
+
+
+def _name(directory: Path) -> str:
+    """That of the directory; of a snapshot in a hub cache, that of the model."""
+    root = directory.resolve()
+    repository = root.parent.parent.name
+    if root.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.removeprefix("models--").replace("--", "/", 1)
+    return root.name
 
 
 def _check_transformers(reader: ConfigReader) -> None:

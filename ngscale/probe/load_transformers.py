@@ -21,7 +21,7 @@ from ngscale.probe.memory import is_out_of_memory
 from ngscale.probe.stored import StoredTensor
 from ngscale.probe.streamed import Read
 
-_LOADING: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True}
+LOADING: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True}
 
 
 def load_pickled(directory: Path) -> nn.Module:
@@ -35,7 +35,7 @@ def load_pickled(directory: Path) -> nn.Module:
     def load(transformers: Any) -> Any:
         return transformers.AutoModelForCausalLM.from_pretrained(
             directory,
-            **_LOADING,
+            **LOADING,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=False,
@@ -43,7 +43,7 @@ def load_pickled(directory: Path) -> nn.Module:
         )
 
     try:
-        return _loaded(directory, load)
+        return loaded(directory, load)
     except UnpicklingError as error:
         raise UnsafeInputError(
             f"{directory}: pytorch_model.bin: holds more than tensors, which probe does not read: "
@@ -65,13 +65,18 @@ def load_stored(directory: Path, tensors: Mapping[str, StoredTensor]) -> nn.Modu
         )
         with torch.device("meta"):
             kind: Any = type(transformers.AutoModelForCausalLM.from_config(config))
-        return kind.from_pretrained(None, config=config, state_dict=dict(tensors), **_LOADING)
+        return kind.from_pretrained(None, config=config, state_dict=dict(tensors), **LOADING)
 
-    return _loaded(directory, load)
+    return loaded(directory, load)
 
 
-def _loaded(source: Path, load: Callable[[Any], Any]) -> nn.Module:
-    """What ``load`` gives, its errors in our words."""
+def loaded(source: Path, load: Callable[[Any], Any]) -> nn.Module:
+    """What ``load`` makes of transformers, a model and its loading info; its errors in our words.
+
+    Raises:
+        InputError: transformers cannot build it, or a weight is missing.
+        MissingExtraError: transformers is not installed.
+    """
     try:
         import transformers
         from huggingface_hub.errors import StrictDataclassError

@@ -11,6 +11,7 @@ from ngscale.corpus import OnBadRecord, default_sources, embedded_dir
 from ngscale.errors import InputError, UsageError
 from ngscale.probe import advice, summary
 from ngscale.probe.load import Checkpoint, load_checkpoint
+from ngscale.probe.load_gguf import gguf_tokenizer
 from ngscale.probe.memory import memory_errors
 from ngscale.probe.norms import measure
 from ngscale.probe.windows import Windows, check_vocabulary, cut_windows, special_prefix
@@ -131,6 +132,8 @@ def _tokenizer(directory: Path, named: str | None, checkpoint: Checkpoint) -> To
     """
     if named is not None:
         return load_tokenizer(named)
+    if checkpoint.gguf is not None:
+        return gguf_tokenizer(checkpoint.gguf)
     if (directory / "tokenizer.json").is_file():
         return load_tokenizer(str(directory))
     if checkpoint.is_own:
