@@ -21,7 +21,7 @@ from ngscale.model.longcat import Family, load_longcat_tensors, longcat_tensors
 from ngscale.model_spec import ModelSpec
 from ngscale.ngram_config import DECODER_MODEL_TYPE, is_longcat
 from ngscale.records import dump_json, write_atomic
-from ngscale.safetensors_header import WEIGHTS_NAME, weight_files
+from ngscale.safetensors_header import INDEX_NAME, WEIGHTS_NAME, weight_files
 
 CONFIG_NAME = "config.json"
 
@@ -52,7 +52,10 @@ def load_decoder(directory: Path) -> tuple[Decoder, Design]:
     design = _read_design(directory)
     if is_longcats(design.model):
         return _load_longcat(directory, design), design
-    tensors = _read_tensors(directory / WEIGHTS_NAME)
+    tensors: dict[str, Tensor] = {}
+    sharded = (directory / INDEX_NAME).is_file() and not (directory / WEIGHTS_NAME).is_file()
+    for path in weight_files(directory) if sharded else [directory / WEIGHTS_NAME]:
+        tensors |= _read_tensors(path)
     _planned(directory, design, {name: tensor.to("meta") for name, tensor in tensors.items()})
     decoder = Decoder(design, compressed_ids=_compressed_ids(tensors))
     decoder.load_state_dict(tensors)
@@ -140,7 +143,7 @@ def _check(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Ten
             f"{path}: {unexpected[0]}: has no place in the design of config.json "
             f"({len(unexpected)} in all)"
         )
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items()):
         if tensor.shape != expected[name].shape:
             raise InputError(
                 f"{path}: {name}: has shape {list(tensor.shape)}, the design of config.json "

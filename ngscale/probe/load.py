@@ -106,7 +106,7 @@ def load_checkpoint(
             model, design = _load_whole(place, headers, ours=ours)
             structure = _placed(model, target, str(place))
     vocab_size, hidden_size = _sizes(structure, design)
-    ngram = None if design is None else design.ngram
+    at_input = [] if design is None else [spec for spec in design.ngrams if not spec.layers]
     longest = reader.values.get("max_position_embeddings")
     return Checkpoint(
         name=_name(place),
@@ -115,7 +115,7 @@ def load_checkpoint(
         hidden_size=hidden_size,
         vocab_size=vocab_size,
         max_tokens=longest if isinstance(longest, int) else None,
-        amplification="none" if ngram is None else ngram.amplification,
+        amplification=at_input[0].amplification if at_input else "none",
         structure=structure,
         run=model.hidden if isinstance(model, Decoder) else _runner(structure.backbone),
         device=target,

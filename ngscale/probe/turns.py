@@ -19,7 +19,7 @@ class _Turn:
         self._go, self._stopped = threading.Semaphore(0), threading.Semaphore(0)
         self._cancelled = False
         self.finished = False
-        self.thread = threading.Thread(target=self._main, daemon=True)
+        self.thread = threading.Thread(target=self._main, name="window", daemon=True)
         self.thread.start()
 
     def resume(self) -> None:
