@@ -1,5 +1,6 @@
 """A decoder of a GGUF file, dequantised by transformers to float32, and its tokenizer."""
 
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -94,7 +95,10 @@ def _errors_of(path: Path) -> Iterator[None]:
         if magic != b"GGUF":
             raise InputError(f"{path}: is no GGUF file: starts with {ascii(magic)[2:-1]!r}")
         yield
-    except (OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as error:
+    except (
+        *(OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError),
+        struct.error,
+    ) as error:
         if is_out_of_memory(error):
             raise
         problem = " ".join(str(error).split())

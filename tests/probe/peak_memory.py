@@ -41,7 +41,7 @@ def main() -> None:
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before = status("VmRSS")
     probe(Path(large), stream=how == "stream")
-    print(status("VmHWM") - before)
+    sys.stdout.write(str(status("VmHWM") - before))
 
 
 if __name__ == "__main__":

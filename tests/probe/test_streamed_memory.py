@@ -1,15 +1,11 @@
 """Peak memory of a streamed pass, measured: the word embedding, touched rows and two layers."""
 
-import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design
@@ -17,8 +13,6 @@ from ngscale.model.checkpoint import save_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.spec import longcat_spec
 from tests.designs import policy_of
-from tests.model.test_longcat import TINY, random_decoder, tiny
-from tests.probe.models import edit_config, save_random
 from tests.probe.peak_memory import TOKENS
 
 MIB = 2**20
@@ -40,8 +34,10 @@ def activations(hidden: int, inner: int, *, parts: int = 0) -> int:
 
 def check(small: Path, large: Path, bound: int) -> None:
     streamed, whole = growth(small, large, "stream"), growth(small, large, "whole")
-    print(f"{large.name}: streamed {streamed / MIB:.0f} MiB, bound {bound / MIB:.0f}, "
-          f"whole {whole / MIB:.0f}")
+    print(
+        f"{large.name}: streamed {streamed / MIB:.0f} MiB, bound {bound / MIB:.0f}, "
+        f"whole {whole / MIB:.0f}"
+    )
     assert streamed <= bound < whole
 
 
