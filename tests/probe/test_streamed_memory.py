@@ -3,9 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design
@@ -13,11 +15,12 @@ from ngscale.model.checkpoint import save_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.spec import longcat_spec
 from tests.designs import policy_of
+from tests.probe.models import edit_config, save_random
 from tests.probe.peak_memory import TOKENS
 
 MIB = 2**20
-SLACK = 12 * MIB
-"""Stated: 8 MiB of a tensor on its way, 4 MiB of the allocator's leavings."""
+SLACK = 16 * MIB
+"""Stated: 8 MiB of a tensor on its way, 8 MiB of blocks below what the allocator gives back."""
 
 
 def growth(small: Path, large: Path, how: str) -> int:
@@ -34,10 +37,6 @@ def activations(hidden: int, inner: int, *, parts: int = 0) -> int:
 
 def check(small: Path, large: Path, bound: int) -> None:
     streamed, whole = growth(small, large, "stream"), growth(small, large, "whole")
-    print(
-        f"{large.name}: streamed {streamed / MIB:.0f} MiB, bound {bound / MIB:.0f}, "
-        f"whole {whole / MIB:.0f}"
-    )
     assert streamed <= bound < whole
 
 
@@ -91,3 +90,20 @@ def test_big_tables_are_not_loaded(tmp_path: Path) -> None:
     sizes = {"hidden": 512, "layers": 12, "inner": 640, "experts": 8}
     bound = own(tmp_path / "large", **sizes, rows=512 * MIB // 4 // 512)
     check(tmp_path / "tiny", tmp_path / "large", bound)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_decoder_of_transformers_stays_in_bounds(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Sixteen layers of 49 MiB in float32: 816 MiB, half of it on disk as bfloat16."""
+    save_random("llama", tmp_path / "tiny")
+    large = save_random("llama", tmp_path / "large")
+    edit_config(large, vocab_size=4096, hidden_size=1024, intermediate_size=2816, head_dim=128)
+    edit_config(large, num_hidden_layers=16, num_attention_heads=8, num_key_value_heads=4)
+    config = transformers.AutoConfig.from_pretrained(large)
+    auto_class: Any = transformers.AutoModelForCausalLM
+    model = auto_class.from_config(config, dtype=dtype)
+    model.save_pretrained(large)
+    layer = sum(p.numel() for p in model.model.layers[0].parameters())
+    bound = 4 * (4096 * 1024 + 2 * layer) + activations(1024, 2816) + SLACK
+    check(tmp_path / "tiny", large, bound)
