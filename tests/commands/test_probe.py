@@ -374,3 +374,23 @@ def test_tables_of_a_model_that_has_none_are_exit_3(shared: Path, tmp_path: Path
     (directory / "model.safetensors").unlink()
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
     check(invoke(directory, "--tables"), 4, "outside the directory")
+
+
+def test_a_streamed_probe_differs_in_nothing_but_what_was_hashed(shared: Path, text: Path) -> None:
+    whole = document(shared, text, "--windows", 2)
+    streamed = document(shared, text, "--windows", 2, "--stream")
+    assert set(whole["inputs"]["model"].pop("sha256")) == {"config.json", "model.safetensors"}
+    assert set(streamed["inputs"]["model"].pop("sha256")) == {"config.json"}
+    assert set(streamed["inputs"]["model"].pop("sha256_of_headers")) == {"model.safetensors"}
+    for found in (whole, streamed):
+        found.pop("environment")
+    assert whole == streamed
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_another_tokenizers_vocabulary_is_told_streamed_or_not(
+    shared: Path, text: Path, stream: list[str]
+) -> None:
+    result = invoke(shared, "--corpus", text, "--tokens", 50, "--tokenizer", "bpe-4096", *stream)
+    assert result.exit_code == 3
+    assert "the model's vocabulary ends at 96" in result.stderr
