@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 def probe(
     directory: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="DIR",
-            help="A checkpoint: config.json and safetensors, of transformers or of train-small.",
+            help="A checkpoint: config.json and safetensors, of transformers or of train-small; a "
+            "GGUF file; or org/name on the Hugging Face hub.",
         ),
     ],
     corpus: CorpusOption = None,
@@ -59,8 +60,15 @@ def probe(
             help="Take pytorch_model.bin where there are no safetensors; tensors only, no code.",
         ),
     ] = False,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Hold one layer at a time, read by range: for checkpoints larger than memory.",
+        ),
+    ] = False,
     against: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="DIR", help="Another checkpoint, read with the same tokens."),
     ] = None,
     tables: Annotated[
@@ -120,7 +128,7 @@ def probe(
         other = "--tables" if tables else "--emit-arms"
         raise UsageError(f"--series: reads runs of train-small alone, without {other}")
     if tables:
-        record, report = _autopsy(directory, corpus, tokenizer, reading)
+        record, report = _autopsy(_fetched(directory), corpus, tokenizer, reading)
         answer(record, report, as_json=as_json, out=out)
         return
     try:
@@ -153,6 +161,7 @@ def probe(
                 device=device,
                 draws=draws,
                 allow_pickle=allow_pickle,
+                stream=stream,
                 **reading,
                 cache=cache_dir(),
                 advance=advance,
@@ -184,18 +193,19 @@ def probe(
             return probe_series(run, cut, described, device=pick_device(device), done=done)
 
     if series:
-        record = read_series(directory)
+        record = read_series(Path(directory))
         if against is not None:
-            record = add_other_series(record, read_series(against))
+            record = add_other_series(record, read_series(Path(against)))
         answer(record, series_report.build_report(record), as_json=as_json, out=out)
         return
-    design = None if emit_arms is None else arms_design(directory)
-    record = read(directory)
+    place = _fetched(directory)
+    design = None if emit_arms is None else arms_design(place)
+    record = read(place)
     if design is not None:
         assert emit_arms is not None
-        _emit(design, record, emit_arms, directory)
+        _emit(design, record, emit_arms, place)
     if against is not None:
-        record = add_other(record, read(against))
+        record = add_other(record, read(_fetched(against)))
     answer(record, build_report(record), as_json=as_json, out=out)
 
 
@@ -214,6 +224,17 @@ def _emit(design: "Design", record: "RunRecord", out: Path, checkpoint: Path) ->
     say("against sqrt(D) on the same batches:")
     for command in emitted.commands:
         say(f"  {command}")
+
+
+def _fetched(name: str) -> Path:
+    """The directory or file itself, or what the hub has under ``name``."""
+    from ngscale.console import say
+    from ngscale.hub import fetch_model, looks_like_id
+
+    if not looks_like_id(name):
+        return Path(name)
+    say(f"fetching {name}")
+    return fetch_model(name)
 
 
 def _autopsy(

@@ -13,7 +13,9 @@ from ngscale.corpus import OnBadRecord, default_sources, embedded_dir
 from ngscale.errors import InputError, NoResultError, UsageError
 from ngscale.probe import advice, summary
 from ngscale.probe.amplify import LossMeter, amplified, built_in
-from ngscale.probe.load import Checkpoint, load_checkpoint, memory_errors
+from ngscale.probe.load import Checkpoint, load_checkpoint
+from ngscale.probe.load_gguf import gguf_tokenizer
+from ngscale.probe.memory import memory_errors
 from ngscale.probe.norms import StreamNorms, measure
 from ngscale.probe.windows import Windows, check_vocabulary, cut_windows, special_prefix
 from ngscale.records import RunRecord
@@ -40,6 +42,7 @@ def load(
     device: str,
     draws: int = 1,
     allow_pickle: bool = False,
+    stream: bool = False,
     text_field: str = "text",
     split: str = "train",
     on_bad_record: OnBadRecord = "error",
@@ -53,7 +56,7 @@ def load(
     Raises:
         NgscaleError: any input is missing, malformed, unsafe, or does not fit the others.
     """
-    checkpoint = load_checkpoint(directory, device=device, allow_pickle=allow_pickle)
+    checkpoint = load_checkpoint(directory, device=device, allow_pickle=allow_pickle, stream=stream)
     if checkpoint.max_tokens is not None and tokens > checkpoint.max_tokens:
         raise UsageError(
             f"--tokens {tokens}: the model has max_position_embeddings {checkpoint.max_tokens}; "
@@ -65,6 +68,7 @@ def load(
         tokenizer,
         vocab_size=checkpoint.vocab_size,
         is_own=checkpoint.is_own,
+        gguf=checkpoint.gguf,
         tokens=tokens,
         windows=windows,
         draws=draws,
@@ -85,6 +89,7 @@ def load(
                 "vocab_size": checkpoint.vocab_size,
                 "amplification": checkpoint.amplification,
                 "sha256": checkpoint.files,
+                **({"sha256_of_headers": checkpoint.headers} if checkpoint.streamed else {}),
             },
             **described,
             "dtype": "float32",
@@ -100,6 +105,7 @@ def read_windows(
     *,
     vocab_size: int,
     is_own: bool,
+    gguf: Path | None = None,
     tokens: int,
     windows: int,
     draws: int,
@@ -114,7 +120,7 @@ def read_windows(
     Raises:
         NgscaleError: tokenizer or text is missing, malformed, or does not fit the model.
     """
-    loaded = _tokenizer(directory, tokenizer, vocab_size=vocab_size, is_own=is_own)
+    loaded = _tokenizer(directory, tokenizer, vocab_size=vocab_size, is_own=is_own, gguf=gguf)
     sources = list(corpus or default_sources())
     if is_bin(sources):
         raise UsageError("--corpus: probe takes text, not a .bin of token ids")
@@ -165,7 +171,9 @@ def read_windows(
     }
 
 
-def _tokenizer(directory: Path, named: str | None, *, vocab_size: int, is_own: bool) -> Tokenizer:
+def _tokenizer(
+    directory: Path, named: str | None, *, vocab_size: int, is_own: bool, gguf: Path | None
+) -> Tokenizer:
     """The named one, else the checkpoint's, else (our own decoder) the embedded one that fits.
 
     Raises:
@@ -173,6 +181,8 @@ def _tokenizer(directory: Path, named: str | None, *, vocab_size: int, is_own: b
     """
     if named is not None:
         return load_tokenizer(named)
+    if gguf is not None:
+        return gguf_tokenizer(gguf)
     if (directory / "tokenizer.json").is_file():
         return load_tokenizer(str(directory))
     if is_own:
@@ -221,7 +231,12 @@ def _measure(
 ) -> StreamNorms:
     checkpoint = subject.checkpoint
     return measure(
-        checkpoint.structure, run, subject.windows.ids, device=checkpoint.device, done=done
+        checkpoint.structure,
+        run,
+        subject.windows.ids,
+        device=checkpoint.device,
+        done=done,
+        together=checkpoint.streamed,
     )
 
 

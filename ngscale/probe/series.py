@@ -28,7 +28,7 @@ from ngscale.model.run_checkpoint import (
 )
 from ngscale.probe.advice import DROWNED_BELOW
 from ngscale.probe.amplify import LossMeter
-from ngscale.probe.load import memory_errors
+from ngscale.probe.memory import memory_errors
 from ngscale.probe.norms import PerToken, StreamNorms, measure
 from ngscale.probe.numbers import rounded, window_interval
 from ngscale.probe.sentence import LABELS, percent, times

@@ -132,7 +132,7 @@ def _compare(found: StoredTables, stream: TokenStream) -> dict[str, Any] | None:
     each = []
     for table in tables:
         (ids,) = table_row_ids(spec, table.number, stream, num_tokens=SAMPLE_TOKENS)
-        rows = gather_rows(found.directory, table, np.maximum(ids, 0))
+        rows = gather_rows(found.directory, table.parts, np.maximum(ids, 0))
         rows[ids < 0] = 0
         assert table.projection is not None
         projected = rows @ table.projection.T

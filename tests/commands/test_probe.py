@@ -231,7 +231,7 @@ def test_unsafe_checkpoints_are_exit_4(llama: Path) -> None:
 def test_a_truncated_checkpoint_is_exit_3(llama: Path) -> None:
     path = llama / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
-    check(invoke(llama), 3, "safetensors weights are broken")
+    check(invoke(llama), 3, "the file is truncated")
 
 
 def test_weights_that_are_not_finite_are_exit_9(llama: Path) -> None:
@@ -395,3 +395,23 @@ def test_without_a_check_nothing_is_run_again(shared: Path, text: Path) -> None:
     result = invoke(shared, "--corpus", text, "--tokens", 50, "--no-check")
     assert "predicted" in result.stdout
     assert "loss change" in result.stdout
+
+
+def test_a_streamed_probe_differs_in_nothing_but_what_was_hashed(shared: Path, text: Path) -> None:
+    whole = document(shared, text, "--windows", 2, "--no-check")
+    streamed = document(shared, text, "--windows", 2, "--stream")
+    assert set(whole["inputs"]["model"].pop("sha256")) == {"config.json", "model.safetensors"}
+    assert set(streamed["inputs"]["model"].pop("sha256")) == {"config.json"}
+    assert set(streamed["inputs"]["model"].pop("sha256_of_headers")) == {"model.safetensors"}
+    for found in (whole, streamed):
+        found.pop("environment")
+    assert whole == streamed
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_another_tokenizers_vocabulary_is_told_streamed_or_not(
+    shared: Path, text: Path, stream: list[str]
+) -> None:
+    result = invoke(shared, "--corpus", text, "--tokens", 50, "--tokenizer", "bpe-4096", *stream)
+    assert result.exit_code == 3
+    assert "the model's vocabulary ends at 96" in result.stderr

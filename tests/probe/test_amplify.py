@@ -44,7 +44,10 @@ def subject(model: HandModel, ids: np.ndarray = IDS) -> Subject:
         run=model,
         logits=lambda tokens: model(tokens) @ head,
         device=torch.device("cpu"),
+        streamed=False,
+        gguf=None,
         files={},
+        headers={},
     )
     places = tuple(Place(text=0, draw=0, start=index) for index in range(len(ids)))
     windows = Windows(ids=ids, places=places, prefix=())

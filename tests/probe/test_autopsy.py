@@ -118,7 +118,7 @@ def test_qwens_shards_are_cut_into_tables(tmp_path: Path) -> None:
         assert table.projection.shape == (32, 8)
         start += table.num_rows
     some = np.array([found.tables[1].num_rows - 1, 0, 3, 0])
-    gathered = gather_rows(tmp_path, found.tables[1], some)
+    gathered = gather_rows(tmp_path, found.tables[1].parts, some)
     assert np.array_equal(gathered, whole(tmp_path, 1)[some])
 
 
