@@ -1,13 +1,86 @@
 """Documents are generated from the program or run as printed."""
 
 import dataclasses
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ngscale.policy import Policy
+from tests.printed import Block, check, parse, run, scripts, simple_commands, to_run, typed
 from tests.test_cli import VERBS
+
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "corpora" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "reports").rglob("*.md")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_of_a_document_is_one_that_the_program_takes(
+    page: Path,
+) -> None:
+    for text, whole in scripts(page.read_text()):
+        for words in simple_commands(text):
+            check(words, ROOT, whole=whole)
+
+
+def test_every_example_of_help_is_a_command_that_the_program_takes(checkout: Path) -> None:
+    page = (checkout / "docs" / "cli.md").read_text()
+    examples = re.findall(r"^ +Example: (ngscale .*(?:\n +\S.*)*)", page, re.MULTILINE)
+    assert len(examples) > len(VERBS)
+    for example in examples:
+        for words in simple_commands(" ".join(example.split())):
+            check(words, checkout)
+
+
+def test_the_command_of_every_committed_report_is_one_that_the_program_takes(
+    checkout: Path,
+) -> None:
+    for file in sorted((checkout / "reports").glob("*/environment.json")):
+        made = json.loads(file.read_text())
+        if "program" not in made:
+            parse(made["argv"])
+
+
+@pytest.mark.parametrize("page", PAGES[:3], ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_shows_of_a_command_is_printed(
+    page: Path, tmp_path: Path, checkout: Path
+) -> None:
+    for command in to_run(page.read_text()):
+        run(command, tmp_path, checkout)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("ngscale nope", "nope"),
+        ("ngscale audit --nope", "--nope"),
+        ("ngscale ids --seed -1", "-1"),
+        ("ngscale probe", "directory"),
+        ("make nope", "nope"),
+    ],
+)
+def test_a_command_that_would_not_run_is_found(line: str, said: str, checkout: Path) -> None:
+    (words,) = simple_commands(f"HF_HUB_OFFLINE=1 {line} > file # a comment")
+    with pytest.raises(Exception, match=said):  # typer exports no name for a usage error
+        check(words, checkout)
+
+
+@pytest.mark.parametrize("text", ["$ echo a b\nb a\n", "$ echo ab\na\n", "$ false\n"])
+def test_a_command_that_prints_something_else_or_fails_is_found(
+    text: str, tmp_path: Path, checkout: Path
+) -> None:
+    (command,) = typed(Block(word="console", text=text, line=1))
+    with pytest.raises(AssertionError):
+        run(command, tmp_path, checkout)
 
 
 def test_the_command_line_page_is_what_help_prints(checkout: Path) -> None:
