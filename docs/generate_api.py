@@ -1,10 +1,12 @@
 """Write docs/api.md from docs/templates/api.md and the source; ``--check`` compares it.
 
-A line ``::: ngscale.spec.NgramSpec`` becomes that name's signature, docstring, fields and methods.
-The source is read and not run, so this needs neither torch nor numba.
+A line ``::: ngscale.spec.NgramSpec`` becomes that name's signature, docstring, fields and methods;
+of a name that stands for values, its definition and the docstring below it. The source is read and
+not run, so this needs neither torch nor numba.
 """
 
 import ast
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ TEMPLATE = ROOT / "docs" / "templates" / "api.md"
 TARGET = ROOT / "docs" / "api.md"
 WIDTH = 96
 
-Definition = ast.FunctionDef | ast.ClassDef
+Definition = ast.FunctionDef | ast.ClassDef | ast.Assign
 
 
 def render() -> str:
@@ -29,26 +31,32 @@ def render() -> str:
 def entry(name: str) -> list[str]:
     """The lines of one public name."""
     module, _, last = name.rpartition(".")
-    found = _definition(module, last)
-    text = ast.get_docstring(found)
-    assert text, f"{name} has no docstring"
+    found, text = _definition(module, last)
     lines = [f"### `{name}`", "", "```python", _signature(found), "```", "", *_prose(text)]
     if isinstance(found, ast.ClassDef):
         members = [*_fields(found), *_methods(found)]
-        lines += ["", *members] if members else []
+        lines += ["", "Fields and methods:", "", *members] if members else []
     return lines
 
 
-def _definition(module: str, name: str) -> Definition:
+def _definition(module: str, name: str) -> tuple[Definition, str]:
     path = ROOT / module.replace(".", "/")
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, Definition) and node.name == name:
-            return node
-    sys.exit(f"{TEMPLATE.relative_to(ROOT)}: {module} has no {name}")
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    for node, below in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            if text := ast.get_docstring(node):
+                return node, text
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            match below:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    return node, text
+    sys.exit(f"{TEMPLATE.relative_to(ROOT)}: {module} has no {name} with a docstring")
 
 
 def _signature(found: Definition) -> str:
+    if isinstance(found, ast.Assign):
+        return ast.unparse(found)
     if isinstance(found, ast.FunctionDef):
         return _call(found.name, found.args, found.returns)
     for node in found.body:
@@ -59,11 +67,13 @@ def _signature(found: Definition) -> str:
     return _broken(found.name, ["*", *fields] if is_keyword_only else fields, "")
 
 
-def _call(name: str, arguments: ast.arguments, returns: ast.expr | None) -> str:
+def _call(
+    name: str, arguments: ast.arguments, returns: ast.expr | None, width: float = WIDTH
+) -> str:
     written = _arguments(arguments)
     if written and written[0] in ("self", "cls"):
         written = written[1:]
-    return _broken(name, written, f" -> {ast.unparse(returns)}" if returns else "")
+    return _broken(name, written, f" -> {ast.unparse(returns)}" if returns else "", width)
 
 
 def _arguments(arguments: ast.arguments) -> list[str]:
@@ -84,12 +94,12 @@ def _argument(argument: ast.arg, default: ast.expr | None) -> str:
         typed += f": {ast.unparse(argument.annotation)}"
     if default is None:
         return typed
-    return f"{typed} = {ast.unparse(default)}" if argument.annotation else f"{typed}={default}"
+    return f"{typed} = {ast.unparse(default)}"
 
 
-def _broken(name: str, arguments: list[str], returns: str) -> str:
+def _broken(name: str, arguments: list[str], returns: str, width: float = WIDTH) -> str:
     line = f"{name}({', '.join(arguments)}){returns}"
-    if len(line) <= WIDTH:
+    if len(line) <= width:
         return line
     return "\n".join([f"{name}(", *(f"    {argument}," for argument in arguments), f"){returns}"])
 
@@ -105,13 +115,19 @@ def _prose(text: str) -> list[str]:
     return lines
 
 
+def _line(text: str) -> str:
+    """A docstring on one line."""
+    said = " ".join(" ".join(_prose(text)).split())
+    return re.sub(r"Raises: - (`\w+`):", r"Raises \1:", said)
+
+
 def _fields(found: ast.ClassDef) -> Iterator[str]:
     """Attributes that have a docstring below them."""
     for node, below in zip(found.body, found.body[1:], strict=False):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             match below:
-                case ast.Expr(value=ast.Constant(value=str(text))) if node.target.id[0] != "_":
-                    yield f"- `{node.target.id}`: {' '.join(_prose(text))}"
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    yield f"- `{node.target.id}`: {_line(text)}"
 
 
 def _methods(found: ast.ClassDef) -> Iterator[str]:
@@ -119,12 +135,10 @@ def _methods(found: ast.ClassDef) -> Iterator[str]:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             text = ast.get_docstring(node)
             assert text, f"{found.name}.{node.name} has no docstring"
-            marks = [ast.unparse(mark) for mark in node.decorator_list]
-            written = _call(node.name, node.args, node.returns)
-            if "property" in marks:
+            written = _call(node.name, node.args, node.returns, math.inf)
+            if "property" in (ast.unparse(mark) for mark in node.decorator_list):
                 written = written.replace("()", "", 1)
-            said = " ".join(" ".join(_prose(text)).split())
-            yield f"- `.{' '.join(written.split())}`: {said}"
+            yield f"- `.{written}`: {_line(text)}"
 
 
 def main() -> None:

@@ -43,4 +43,4 @@ def test_every_name_can_be_imported_from_where_it_is_listed(checkout: Path) -> N
     names = re.findall(r"^::: (.+)\.(\w+)$", (checkout / "docs/templates/api.md").read_text(), re.M)
     assert len(names) > 40
     for module, name in names:
-        assert callable(getattr(importlib.import_module(module), name))
+        assert getattr(importlib.import_module(module), name) is not None
