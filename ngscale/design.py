@@ -127,7 +127,7 @@ def _design(reader: ConfigReader) -> Design:
     try:
         ngrams = specs_if_any(recorded)
         is_gated = any(spec.fusion == "gated" for spec in ngrams)
-        gates = read_gates(recorded, len(ngrams)) if is_gated else ()
+        gates = read_gates(recorded, ngrams) if is_gated else ()
         design = Design(model=model, ngrams=ngrams, gates=gates)
     except SpecError as error:
         raise InputError(f"{reader.source}: {error}") from error
@@ -215,6 +215,7 @@ def _is_longcats(spec: NgramSpec, vocab_size: int) -> bool:
         plain,
         row_family=spec.row_family,
         amplification=spec.amplification,
+        amplification_factor=spec.amplification_factor,
         word_scale=spec.word_scale,
         row_multiple=spec.row_multiple,
     )
@@ -244,6 +245,8 @@ def _ngram_config(spec: NgramSpec, vocab_size: int) -> dict[str, Any]:
             "row_multiple": spec.row_multiple,
         },
     }
+    if spec.amplification == "scalar":
+        config[EXTENSION_KEY]["amplification_factor"] = spec.amplification_factor
     if len(boundaries) == 1:
         config["eos_token_id"] = boundaries[0]
     return config

@@ -19,7 +19,6 @@ from ngscale.spec import (
     MAX_ORDER,
     MAX_SUBTABLES,
     MAX_TABLE_ROWS,
-    Amplification,
     Hash,
     NgramSpec,
     PolynomialHash,
@@ -38,7 +37,10 @@ _LONGCAT_KEYS = {
     "num_subtables": ("emb_split_num", "oe_split_num"),
 }
 """Aliases: Flash-Lite's keys first, then LongCat-2.0's (SGLang ``LongcatFlashProConfig``)."""
-_EXTENSION_KEYS = ("table_rows", "policy", "amplification", "word_scale", "row_multiple")
+_EXTENSION_KEYS = (
+    *("table_rows", "policy", "amplification", "amplification_factor", "word_scale"),
+    "row_multiple",
+)
 
 
 LONGCAT_ARCHITECTURES = (
@@ -178,6 +180,7 @@ def read_longcat(reader: ConfigReader) -> NgramSpec | None:
     )
     return dataclasses.replace(
         spec,
+        amplification_factor=_block(reader, extension).number("amplification_factor", default=1.0),
         word_scale=extension.get("word_scale", "mean"),
         row_multiple=_block(reader, extension).whole("row_multiple", default=1),
     )
@@ -194,7 +197,6 @@ def with_longcat_tables(
     ratio: float,
     max_order: int,
     num_subtables: int,
-    amplification: Amplification = "none",
 ) -> dict[str, Any]:
     """A config without tables and LongCat's: Flash-Lite's keys; the extension block where needed.
 
@@ -202,12 +204,8 @@ def with_longcat_tables(
     """
     values = {"ratio": ratio, "max_order": max_order, "num_subtables": num_subtables}
     keys = {_LONGCAT_KEYS[name][0]: value for name, value in values.items()}
-    extension: dict[str, Any] = {}
-    if not isinstance(config.get("eos_token_id"), int):
-        extension["policy"] = "no_eos"
-    if amplification != "none":
-        extension["amplification"] = amplification
-    return {**config, **keys, **({EXTENSION_KEY: extension} if extension else {})}
+    ends = isinstance(config.get("eos_token_id"), int)
+    return {**config, **keys, **({} if ends else {EXTENSION_KEY: {"policy": "no_eos"}})}
 
 
 def _check_rows(

@@ -57,12 +57,13 @@ def build_report(record: RunRecord) -> Report:
 
         return train_summary.build_report(record)
     if record.verb == "probe":
-        from ngscale.probe import summary as probe_summary
-        from ngscale.probe import table_report
+        from ngscale.probe import norms_report, series_report, table_report
 
         if "tables" in record.results:
             return table_report.build_report(record)
-        return probe_summary.build_report(record)
+        if "series" in record.results:
+            return series_report.build_report(record)
+        return norms_report.build_report(record)
     raise AssertionError(f"no renderer for {record.verb}")
 
 

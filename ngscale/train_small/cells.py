@@ -2,8 +2,8 @@
 
 ``<out>/plan.json`` keeps the number of steps that ``--hours`` gave, ``pilot.json`` the number of
 seeds that the pilot asked for; ``<out>/runs/<arm>-seed<n>/`` holds log.jsonl, checkpoints/ while
-the run lasts, then config.json and model.safetensors, and run.json, written last: it says that the
-run is finished, from which inputs, and with which result.
+the run lasts (longer where asked for), then config.json and model.safetensors, and run.json,
+written last: it says that the run is finished, from which inputs, and with which result.
 """
 
 import json
@@ -40,11 +40,18 @@ class CellStore:
     """
 
     def __init__(
-        self, out: Path | None, *, checkpoint_every: int = 200, keep_checkpoints: int = 2
+        self,
+        out: Path | None,
+        *,
+        checkpoint_every: int = 200,
+        keep_checkpoints: int = 2,
+        keep_finished: bool = False,
     ) -> None:
+        """``keep_finished``: the checkpoints stay when the run is finished."""
         self.out = out
         self.checkpoint_every = checkpoint_every
         self.keep_checkpoints = keep_checkpoints
+        self.keep_finished = keep_finished
 
     def checkpoints(
         self, arm: Arm, seed: int, identity: Mapping[str, Any], world: World = ALONE
@@ -118,24 +125,21 @@ class CellStore:
     def save(
         self, arm: Arm, seed: int, inputs: Mapping[str, Any], decoder: Decoder, cell: Cell
     ) -> None:
-        """Keep weights and result of a finished cell; what it could be resumed from goes."""
+        """Keep weights and result of a finished cell; what it could be resumed from goes, unless
+        it is to stay.
+        """
         if self.out is None:
             return
         directory = self._directory(self.out, arm, seed)
         save_decoder(decoder, arm.design, directory)
-        result = cell.run
         document = {
             "inputs": dict(inputs),
-            "result": {
-                "val_loss_nats": result.val_loss_nats,
-                "train_curve": result.train_curve,
-                "val_curve": result.val_curve,
-                "val_by_seen": [asdict(item) for item in result.val_by_seen],
-            },
+            "result": asdict(cell.run),
             "use": asdict(cell.use),
         }
         write_atomic(directory / "run.json", dump_json(document).encode())
-        shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+        if not self.keep_finished:
+            shutil.rmtree(directory / "checkpoints", ignore_errors=True)
 
     @staticmethod
     def _directory(out: Path, arm: Arm, seed: int) -> Path:

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ngscale.errors import NoResultError
-from ngscale.train_small.checkpoint import DOCUMENT, Checkpoints, damaged
+from ngscale.model.run_checkpoint import DOCUMENT, damaged
+from ngscale.train_small.checkpoint import Checkpoints
 from ngscale.train_small.distributed import World, agreed
 from ngscale.train_small.optimiser import rate_factor
 from ngscale.train_small.run_log import RunLog
@@ -138,9 +139,7 @@ def _resume(trainer: Trainer, checkpoints: Checkpoints | None) -> Progress:
     saved = None if checkpoints is None else checkpoints.latest()
     if saved is None:
         return Progress()
-    load_state(
-        saved, trainer.decoder, trainer.optimiser, {"loss_sum": trainer.loss_sum}, trainer.world
-    )
+    load_state(saved, trainer)
     try:
         return Progress.read(saved.document["progress"])
     except (KeyError, TypeError, ValueError) as error:
@@ -148,10 +147,7 @@ def _resume(trainer: Trainer, checkpoints: Checkpoints | None) -> Progress:
 
 
 def _save(trainer: Trainer, progress: Progress, checkpoints: Checkpoints) -> None:
-    tensors = save_state(
-        trainer.decoder, trainer.optimiser, {"loss_sum": trainer.loss_sum}, trainer.world
-    )
-    checkpoints.save(progress.step, tensors, asdict(progress))
+    checkpoints.save(progress.step, save_state(trainer), asdict(progress))
 
 
 def _log_training(
