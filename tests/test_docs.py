@@ -63,7 +63,7 @@ def test_what_a_page_shows_of_a_command_is_printed(
     [
         ("ngscale nope", "nope"),
         ("ngscale audit --nope", "--nope"),
-        ("ngscale ids --seed -1", "-1"),
+        ("ngscale ids --seed -1", "0"),
         ("ngscale probe", "directory"),
         ("make nope", "nope"),
     ],
@@ -98,8 +98,37 @@ def test_every_verb_and_every_document_is_linked_from_the_readme(checkout: Path)
     readme = (checkout / "README.md").read_text()
     for verb in VERBS:
         assert f"ngscale {verb}" in readme
-    for page in (checkout / "docs").glob("*.md"):
-        assert f"docs/{page.name}" in readme
+    for page in [*(checkout / "docs").glob("*.md"), *(checkout / "docs/tutorials").glob("*.md")]:
+        assert f"]({page.relative_to(checkout)})" in readme
+
+
+def test_every_number_of_a_finding_is_in_a_report_that_it_links_to(checkout: Path) -> None:
+    section = (checkout / "README.md").read_text().partition("## Found so far")[2]
+    rows = re.findall(r"^\| (?!finding|---)(.+) \|$", section.partition("\n## ")[0], re.MULTILINE)
+    assert len(rows) >= 10
+    for row in rows:
+        finding, numbers, links = row.split(" | ")
+        assert _numbers(numbers), row
+        known = set()
+        for link in re.findall(r"\]\((reports/[^)]+)/README\.md\)", links):
+            known |= _numbers((checkout / link / "README.md").read_text())
+        missing = _numbers(f"{finding} {numbers}") - known
+        assert not missing, f"{missing} of the finding {finding!r} not in {links}"
+
+
+def _numbers(text: str) -> set[float]:
+    """Numbers that stand alone: not those of V0, 2-grams, Qwen3-30B or 2026-11-22."""
+    found = re.findall(r"(?<![\w.-])-?(\d[\d,]*(?:\.\d+)?)(?!-?\w|[.,]\d)", text)
+    return {float(number.replace(",", "")) for number in found}
+
+
+def test_what_the_readme_quotes_is_what_the_default_report_says(checkout: Path) -> None:
+    readme = (checkout / "README.md").read_text()
+    quoted = " ".join(line[2:] for line in readme.splitlines() if line.startswith("> "))
+    figure = re.search(r"!\[.*\]\((.+)/figures/.*\)", readme)
+    assert figure is not None
+    record = json.loads((checkout / figure[1] / "record.json").read_text())
+    assert quoted == record["answer"]
 
 
 def test_every_field_of_a_policy_and_every_disagreement_is_in_the_method(checkout: Path) -> None:
@@ -114,6 +143,7 @@ def test_every_relative_link_leads_somewhere(checkout: Path) -> None:
     pages = [
         checkout / "README.md",
         *(checkout / "docs").glob("*.md"),
+        *(checkout / "docs" / "tutorials").glob("*.md"),
         *(checkout / "reports").rglob("*.md"),
         checkout / "corpora" / "README.md",
     ]
