@@ -31,32 +31,33 @@ def render() -> str:
 def entry(name: str) -> list[str]:
     """The lines of one public name."""
     module, _, last = name.rpartition(".")
-    found, text = _definition(module, last)
-    lines = [f"### `{name}`", "", "```python", _signature(found), "```", "", *_prose(text)]
+    found, text, source = _definition(module, last)
+    written = source if isinstance(found, ast.Assign) else _signature(found)
+    lines = [f"### `{name}`", "", "```python", written, "```", "", *_prose(text)]
     if isinstance(found, ast.ClassDef):
         members = [*_fields(found), *_methods(found)]
         lines += ["", "Fields and methods:", "", *members] if members else []
     return lines
 
 
-def _definition(module: str, name: str) -> tuple[Definition, str]:
+def _definition(module: str, name: str) -> tuple[Definition, str, str]:
+    """The node of a name, its docstring and its source."""
     path = ROOT / module.replace(".", "/")
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    body = ast.parse(path.read_text(encoding="utf-8")).body
+    source = path.read_text(encoding="utf-8")
+    body = ast.parse(source).body
     for node, below in zip(body, [*body[1:], None], strict=True):
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
             if text := ast.get_docstring(node):
-                return node, text
+                return node, text, ast.get_source_segment(source, node) or ""
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
             match below:
                 case ast.Expr(value=ast.Constant(value=str(text))):
-                    return node, text
+                    return node, text, ast.get_source_segment(source, node) or ""
     sys.exit(f"{TEMPLATE.relative_to(ROOT)}: {module} has no {name} with a docstring")
 
 
-def _signature(found: Definition) -> str:
-    if isinstance(found, ast.Assign):
-        return ast.unparse(found)
+def _signature(found: ast.FunctionDef | ast.ClassDef) -> str:
     if isinstance(found, ast.FunctionDef):
         return _call(found.name, found.args, found.returns)
     for node in found.body:
