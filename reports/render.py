@@ -64,6 +64,11 @@ def build_report(record: RunRecord) -> Report:
         if "series" in record.results:
             return series_report.build_report(record)
         return norms_report.build_report(record)
+    if record.verb == "experiment":  # torch too
+        from reports.experiments.registry import EXPERIMENTS
+        from reports.experiments.report import build_report as experiment_report
+
+        return experiment_report(record, EXPERIMENTS[record.inputs["experiment"]])
     raise AssertionError(f"no renderer for {record.verb}")
 
 
