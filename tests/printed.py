@@ -144,7 +144,8 @@ def check(words: list[str], checkout: Path, *, whole: bool = True) -> None:
             known = re.findall(r"^([\w-]+):", (checkout / "Makefile").read_text(), re.MULTILINE)
             assert set(targets) <= set(known), f"make {targets}: no such target"
         case ["python", "-m", module, *_]:
-            assert (checkout / f"{module.replace('.', '/')}.py").is_file(), module
+            file = checkout / module.replace(".", "/")
+            assert file.with_suffix(".py").is_file() or (file / "__main__.py").is_file(), module
         case ["python", script, *_] if script.startswith(("benchmarks/", "corpora/", "docs/")):
             assert (checkout / script).is_file(), script
 
