@@ -157,7 +157,10 @@ class Report:
 
 
 def environment(argv: Sequence[str]) -> dict[str, Any]:
-    """Who made a record, when, where, with what. Never part of the record."""
+    """Who made a record, when, where, with what. Never part of the record.
+
+    ``argv`` is the command behind ``ngscale``, which the report's foot repeats.
+    """
     import importlib.metadata  # 40 ms, wanted only here
 
     versions = {"python": platform.python_version(), "ngscale": __version__}

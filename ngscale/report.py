@@ -61,7 +61,14 @@ def write_report(
 ) -> Path:
     """Write the whole report under ``out``; returns the path of ``report.html``.
 
-    Without matplotlib (extra ``[report]``) the report has tables only, and says so.
+    README.md, report.html, record.json, environment.json, ``data/*.csv``, ``figures/*.svg`` and
+    ``.png``, ``configs/*.json``; each is written whole or not at all. Without matplotlib (extra
+    ``[report]``) the report has tables only, and says so. All but environment.json and the foot of
+    README.md and report.html are a pure function of ``report`` and ``record``.
+
+    Raises:
+        ResourceError: the disk is full.
+        InputError: the directory cannot be written.
     """
     from jinja2 import Environment
 
