@@ -40,9 +40,15 @@ class CellStore:
     """
 
     def __init__(
-        self, out: Path | None, *, checkpoint_every: int = 200, keep_checkpoints: int = 2
+        self,
+        out: Path | None,
+        *,
+        checkpoint_every: int = 200,
+        keep_checkpoints: int = 2,
+        keep_weights: bool = True,
     ) -> None:
         self.out = out
+        self.keep_weights = keep_weights
         self.checkpoint_every = checkpoint_every
         self.keep_checkpoints = keep_checkpoints
 
@@ -118,11 +124,12 @@ class CellStore:
     def save(
         self, arm: Arm, seed: int, inputs: Mapping[str, Any], decoder: Decoder, cell: Cell
     ) -> None:
-        """Keep weights and result of a finished cell; what it could be resumed from goes."""
+        """Keep result and weights of a finished cell; what it could be resumed from goes."""
         if self.out is None:
             return
         directory = self._directory(self.out, arm, seed)
-        save_decoder(decoder, arm.design, directory)
+        if self.keep_weights:
+            save_decoder(decoder, arm.design, directory)
         result = cell.run
         document = {
             "inputs": dict(inputs),
