@@ -66,12 +66,12 @@ def merged(config: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any
 
 def patch_of(audit: RunRecord | None, sizes: RunRecord | None) -> Mapping[str, Any] | None:
     """The keys to change where the audit finds the sizes unsound: the best measured proposal that
-    released loaders read, else the best one, else the audit's smallest change.
+    released loaders read, else the best one; without text the audit's smallest change.
     """
     if audit is None or audit.results["patch"] is None:
         return None
     own: Mapping[str, Any] = audit.results["patch"]
-    if sizes is None:
+    if sizes is None or "corpus" not in sizes.inputs:
         return own
     ranked: list[Mapping[str, Any]] = [one["patch"] for one in sizes.results["proposals"]]
     return next((patch for patch in ranked if "ngscale" not in patch), ranked[0])

@@ -46,17 +46,29 @@ def decide(choices: Choices, verdicts: Sequence[Verdict]) -> Decision:
 
 def _by_evidence(choices: Choices, open_ones: Sequence[Choice]) -> tuple[Choice, str]:
     own = next((one for one in open_ones if one.name == OWN), None)
-    if own is not None:
-        return own, "nothing trained here decides against the share that was planned"
     known = [one for one in open_ones if (one.loss_difference or 0.0) < 0]
-    if known:
-        best = min(known, key=lambda one: (one.loss_difference or 0.0, one.hbm_bytes))
-        return best, f"published evidence puts it {best.loss_difference:+.4f} nats against its MoE"
+    best = min(known, key=lambda one: (one.loss_difference or 0.0, one.hbm_bytes), default=None)
+    if own is not None:
+        why = "nothing trained here decides against the share that was planned"
+        if best is not None and best is not own:
+            why += f"; published evidence favours {_told(best)}"
+            why += f", and gives it {_nats(own)}" if own.loss_difference is not None else ""
+        return own, why
+    if best is not None:
+        return best, f"published evidence gives it {_nats(best)}"
     (moe,) = (one for one in choices.designs if one.name == MOE)
     if moe.fits or not open_ones:
         return moe, "no evidence, published or trained here, speaks for tables"
     least = min(open_ones, key=lambda one: one.hbm_bytes)
     return least, "the MoE of this total does not fit, and no evidence speaks against tables"
+
+
+def _told(one: Choice) -> str:
+    return f"{one.ngram_share:.1%} ({one.name}, {_nats(one)})"
+
+
+def _nats(one: Choice) -> str:
+    return f"{one.loss_difference:+.4f} nats against the MoE"
 
 
 def changes(
@@ -71,7 +83,7 @@ def changes(
     if chosen is not None and chosen.stand == "open":
         found.append(
             f"{decision.candidate}'s proxy not beating its equal-total MoE and the placebos in a "
-            f"run of at least 3 seeds and {long}{at}"
+            f"run of 3 seeds and {long}{at}"
         )
     elif chosen is not None:
         found.append("other text, or a larger proxy, on which it does not win")

@@ -10,7 +10,7 @@ def sharing(sizes: RunRecord | None, patch: Mapping[str, Any] | None) -> list[di
     """Shares of token positions without a row of their own in any table of their order; nothing
     where no text was counted, or nothing is changed.
     """
-    if sizes is None or patch is None:
+    if sizes is None or patch is None or "corpus" not in sizes.inputs:
         return []
     chosen = next(one for one in sizes.results["proposals"] if one["patch"] == patch)
     return [
