@@ -21,9 +21,11 @@ import typer.testing
 
 from ngscale import report
 from ngscale.cli import app
-from ngscale.plan import ledger, stages
+from ngscale.collisions import recommend_run
+from ngscale.plan import ledger, pages, run, stages
 from ngscale.records import RunRecord
 from ngscale.train_small import run as train_run
+from ngscale.train_small import summary
 from ngscale.train_small.cells import CellStore
 
 STAGES = (
@@ -134,6 +136,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    assert train_run is not None  # imported before the forks
+    assert all((recommend_run, pages, run, train_run, summary))  # imported once, before the forks
     report.can_draw = lambda: False  # figures are a second each
     main()
