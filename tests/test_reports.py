@@ -15,6 +15,7 @@ import pytest
 from ngscale.collisions.occupancy import Sharing
 from ngscale.collisions.survey import survey
 from ngscale.collisions.sweep import SharingSweep
+from ngscale.records import read_record
 from ngscale.report import body_markdown, csv_bytes
 from reports.render import ROOT, build_report, directories
 

@@ -116,7 +116,7 @@ def plan(
     if hours is not None and tokens is not None:
         raise UsageError("--hours and --tokens both bound the training; keep one")
     if hours is not None and not math.isfinite(hours):
-        raise UsageError(f"--hours {hours}: takes a number")
+        raise UsageError(f"--hours {hours}: takes a number of hours")
     wait_asleep()  # before anything loads torch
     from ngscale.console import say
     from ngscale.plan import estimates, pages

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ngscale.budget.limits import Limits
+from ngscale.config_reader import ConfigReader
+from ngscale.ngram_config import specs_if_any
 from ngscale.params import ACTIVE_CONVENTION
 from ngscale.plan.target import Target
 from ngscale.records import RunRecord
@@ -64,17 +66,29 @@ def merged(config: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any
     return made
 
 
-def patch_of(audit: RunRecord | None, sizes: RunRecord | None) -> Mapping[str, Any] | None:
+def patch_of(
+    target: Target, audit: RunRecord | None, sizes: RunRecord | None
+) -> Mapping[str, Any] | None:
     """The keys to change where the audit finds the sizes unsound: the best measured proposal that
     released loaders read, else the best one; without text the audit's smallest change.
+
+    A ratio is no proposal for a config.json that lists its rows, which go before a ratio.
     """
     if audit is None or audit.results["patch"] is None:
         return None
     own: Mapping[str, Any] = audit.results["patch"]
     if sizes is None or "corpus" not in sizes.inputs:
         return own
-    ranked: list[Mapping[str, Any]] = [one["patch"] for one in sizes.results["proposals"]]
-    return next((patch for patch in ranked if "ngscale" not in patch), ranked[0])
+    ranked: list[Mapping[str, Any]] = [
+        one["patch"] for one in sizes.results["proposals"] if _takes(target, one)
+    ]
+    return next((patch for patch in ranked if "ngscale" not in patch), next(iter(ranked), own))
+
+
+def _takes(target: Target, proposal: Mapping[str, Any]) -> bool:
+    """Whether the patched config.json has the rows proposed."""
+    reader = ConfigReader(merged(target.config, proposal["patch"]), "config.json")
+    return [list(spec.table_rows) for spec in specs_if_any(reader)] == [proposal["table_rows"]]
 
 
 def choose(
@@ -86,7 +100,7 @@ def choose(
 ) -> Choices:
     """The target's own share first, then the budget's candidates."""
     found, notes = list[Choice](), list[str]()
-    patch = patch_of(audit, sizes)
+    patch = patch_of(target, audit, sizes)
     own = _own(target, limits, budget, patch)
     if own is not None and own.fits:
         found.append(own)

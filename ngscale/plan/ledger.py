@@ -27,14 +27,14 @@ class Entry:
 
 
 class Ledger:
-    """Entries in the order they were made, and the first error."""
+    """Entries in the order they were made, and the first error; after Ctrl-C all else waits."""
 
     def __init__(self, root: Path, tell: Callable[[str], object], *, dry: bool) -> None:
         self.root = root
         self.tell = tell
         self.dry = dry
         self.entries: list[Entry] = []
-        self.error: NgscaleError | None = None
+        self.error: NgscaleError | KeyboardInterrupt | None = None
 
     def carry_out(
         self, name: str, stage_of: Callable[[], Stage], *, unknown: str
@@ -42,6 +42,9 @@ class Ledger:
         """The record of a stage, taken up where its inputs were met before; None where it failed,
         or is to do and this is a dry run. ``unknown`` is what is not known without it.
         """
+        if isinstance(self.error, KeyboardInterrupt):
+            self.wait(name, unknown=unknown)
+            return None
         if self.dry and not (self.root / "stages" / name).is_dir():
             self._add(Entry(name=name, state="to do"))
             return None
@@ -64,14 +67,17 @@ class Ledger:
         except MemoryError:
             line = "out of memory; use a smaller corpus or a smaller design"
             self._fail(name, ResourceError(line), unknown)
+        except KeyboardInterrupt as interruption:
+            self.error = None  # it ends the plan, whatever failed before
+            self._fail(name, interruption, unknown)
         else:
             self._add(Entry(name=name, state="finished", record=record, digest=stage.digest))
             return record
         return None
 
-    def _fail(self, name: str, error: NgscaleError, unknown: str) -> None:
+    def _fail(self, name: str, error: NgscaleError | KeyboardInterrupt, unknown: str) -> None:
         self.error = self.error or error
-        why = " ".join(str(error).split())
+        why = " ".join(str(error).split()) or "interrupted"
         self.tell(f"{name}: failed: {why}")
         self._add(Entry(name=name, state="failed", why=why, unknown=unknown))
 
@@ -85,8 +91,9 @@ class Ledger:
         if self.error is None:
             self._add(Entry(name=name, state="to do"))
             return
-        failed = next(entry.name for entry in self.entries if entry.state == "failed")
-        self._add(Entry(name=name, state="waiting", why=f"needs {failed}", unknown=unknown))
+        failed = [entry.name for entry in self.entries if entry.state == "failed"]
+        after = failed[-1] if isinstance(self.error, KeyboardInterrupt) else failed[0]
+        self._add(Entry(name=name, state="waiting", why=f"comes after {after}", unknown=unknown))
 
     def _add(self, entry: Entry) -> None:
         self.entries.append(entry)

@@ -17,6 +17,7 @@ from ngscale.plan import (
 from ngscale.plan.choices import MOE, Choices, choose, patch_of
 from ngscale.plan.ledger import Ledger
 from ngscale.plan.request import Request
+from ngscale.plan.target import Target
 from ngscale.plan.training import trainees, why_impossible
 from ngscale.records import RunRecord
 
@@ -141,6 +142,6 @@ def training_record(ledger: Ledger, candidate: str) -> RunRecord | None:
     return None if candidate == MOE else ledger.record(train_stage.name_of(candidate))
 
 
-def own_patch(ledger: Ledger) -> Mapping[str, Any] | None:
+def own_patch(target: Target, ledger: Ledger) -> Mapping[str, Any] | None:
     """The keys that the target's own config.json should change, by the stages that are finished."""
-    return patch_of(ledger.record(audit_stage.NAME), ledger.record(sizes_stage.NAME))
+    return patch_of(target, ledger.record(audit_stage.NAME), ledger.record(sizes_stage.NAME))

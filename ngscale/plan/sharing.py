@@ -12,7 +12,10 @@ def sharing(sizes: RunRecord | None, patch: Mapping[str, Any] | None) -> list[di
     """
     if sizes is None or patch is None or "corpus" not in sizes.inputs:
         return []
-    chosen = next(one for one in sizes.results["proposals"] if one["patch"] == patch)
+    proposals = sizes.results["proposals"]
+    chosen = next((one for one in proposals if one["patch"] == patch), None)
+    if chosen is None:
+        return []
     return [
         {
             "order": now["order"],

@@ -23,7 +23,7 @@ _FULL_SCALE = "Nothing at full scale was trained."
 def summarise(outcome: Outcome) -> RunRecord:
     """The record of the plan: a function of the stages' records."""
     request, ledger, choices = outcome.request, outcome.ledger, outcome.choices
-    patch, sizes = own_patch(ledger), ledger.record(sizes_stage.NAME)
+    patch, sizes = own_patch(request.target, ledger), ledger.record(sizes_stage.NAME)
     schedule = ledger.record(schedule_stage.NAME)
     shares = sharing(sizes, patch)
     verdicts: list[Verdict] = []
@@ -182,7 +182,7 @@ def _share_clause(decision: Decision, choices: Choices) -> str:
     if chosen.name == MOE:
         what = "put no parameters in tables but in experts"
     elif chosen.name == OWN:
-        what = f"keep {chosen.ngram_share:.1%} of the parameters in tables"
+        what = f"keep {chosen.ngram_share:.1%} of the parameters in tables ({OWN})"
     else:
         what = f"put {chosen.ngram_share:.1%} of the parameters in tables ({chosen.name})"
     sure = "" if decision.grade.level == "proxy, decided" else ", which is not decided here"

@@ -6,6 +6,7 @@ from ngscale.plan.choices import MOE, Choice, Choices
 from ngscale.plan.grades import Grade, Trained, grade
 from ngscale.plan.verdicts import Stand, Verdict
 from ngscale.records import RunRecord
+from ngscale.train_small.comparison import Verdict as Said
 
 PLACEBOS = ("unigram-tables", "capacity-1")
 
@@ -32,7 +33,7 @@ def choices(*designs: Choice) -> Choices:
 
 
 def sure(num_seeds: int, tokens: float, *, undecided: bool = False) -> Grade:
-    verdicts = ("undecided" if undecided else "better",)
+    verdicts: tuple[Said, ...] = ("undecided" if undecided else "better",)
     return grade(
         Trained(num_seeds=num_seeds, tokens_per_active_parameter=tokens, verdicts=verdicts)
     )
@@ -45,8 +46,8 @@ def verdict_on(name: str, stand: Stand, difference: float | None = None) -> Verd
     return Verdict(candidate=name, stand=stand, grade=made, difference=difference, sentence="")
 
 
-def training_record(tokens: int, seeds: int = 3, **verdicts: str) -> RunRecord:
-    """Of train-small, with 10 active parameters; arms not named are won against."""
+def training_record(tokens: int, seeds: int = 3, *, but: str = "", said: str = "") -> RunRecord:
+    """Of train-small, with 10 active parameters; all arms are won against, ``but`` for one."""
     arms = ("equivalent-moe", *PLACEBOS, "base-moe")
     return RunRecord(
         verb="train-small",
@@ -58,7 +59,7 @@ def training_record(tokens: int, seeds: int = 3, **verdicts: str) -> RunRecord:
             "comparisons": [
                 {
                     "baseline": arm,
-                    "verdict": verdicts.get(arm.replace("-", "_"), "better"),
+                    "verdict": said if arm == but else "better",
                     "mean_difference": -0.1,
                     "low": -0.2,
                     "high": 0.0,

@@ -2,6 +2,8 @@
 
 import json
 
+from pathlib import Path
+
 import pytest
 
 from ngscale import budget, presets
@@ -13,6 +15,8 @@ from ngscale.params import total_parameters
 from ngscale.plan.choices import MOE, OWN, choose, merged, patch_of
 from ngscale.plan.target import read_target
 from ngscale.records import RunRecord
+from ngscale.row_counts import longcat_rows
+from tests.plan.small import write_config
 
 LITE = read_target("longcat-flash-lite")
 AUDIT = audit(Subject.read(presets.resolve("longcat-flash-lite"), "longcat-flash-lite"))
@@ -25,10 +29,10 @@ def budget_record(limits: Limits) -> RunRecord:
     )
 
 
-def sizes_record(*patches: object, corpus: bool = True) -> RunRecord:
-    inputs = {"corpus": {}} if corpus else {}
-    results = {"proposals": [{"patch": patch} for patch in patches]}
-    return RunRecord(verb="collisions", answer="", inputs=inputs, results=results)
+def sizes_record(*proposals: tuple[object, tuple[int, ...]], corpus: bool = True) -> RunRecord:
+    inputs: dict[str, object] = {"corpus": {}} if corpus else {}
+    found = [{"patch": patch, "table_rows": list(rows)} for patch, rows in proposals]
+    return RunRecord(verb="collisions", answer="", inputs=inputs, results={"proposals": found})
 
 
 def test_a_patch_is_merged_as_rfc_7396_has_it() -> None:
@@ -40,13 +44,26 @@ def test_a_patch_is_merged_as_rfc_7396_has_it() -> None:
 
 
 def test_sizes_that_released_loaders_read_go_first() -> None:
-    explicit, ratio = {"ngscale": {"table_rows": [7]}}, {"ngram_vocab_size_ratio": 77.5}
-    assert patch_of(AUDIT, sizes_record(explicit, ratio)) == ratio
-    assert patch_of(AUDIT, sizes_record(explicit)) == explicit
+    rows = tuple(range(7, 19))
+    explicit = {"ngscale": {"table_rows": list(rows)}}
+    ratio = {"ngram_vocab_size_ratio": 77.5}
+    of_ratio = ratio, longcat_rows(77.5, 131072, 12)
+    assert patch_of(LITE, AUDIT, sizes_record((explicit, rows), of_ratio)) == ratio
+    assert patch_of(LITE, AUDIT, sizes_record((explicit, rows))) == explicit
     smallest = {"ngram_vocab_size_ratio": 77.982}
-    assert patch_of(AUDIT, None) == smallest
-    assert patch_of(AUDIT, sizes_record(ratio, corpus=False)) == smallest
-    assert patch_of(None, sizes_record(ratio)) is None
+    assert patch_of(LITE, AUDIT, None) == smallest
+    assert patch_of(LITE, AUDIT, sizes_record(of_ratio, corpus=False)) == smallest
+    assert patch_of(LITE, None, sizes_record(of_ratio)) is None
+
+
+def test_a_ratio_is_no_patch_of_a_config_that_lists_its_rows(tmp_path: Path) -> None:
+    target = read_target(write_config(tmp_path))
+    found = audit(Subject.read(target.path, target.name))
+    rows = (15_991, 15_993, 15_995, 15_997)
+    of_ratio = {"ngram_vocab_size_ratio": 3.904}, longcat_rows(3.904, 4096, 4)
+    explicit = {"ngscale": {"table_rows": list(rows)}}
+    assert patch_of(target, found, sizes_record(of_ratio, (explicit, rows))) == explicit
+    assert patch_of(target, found, sizes_record(of_ratio)) == found.results["patch"]
 
 
 def test_the_share_in_use_is_a_candidate_at_its_own_total() -> None:

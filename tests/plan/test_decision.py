@@ -5,7 +5,7 @@ import pytest
 from ngscale.plan.choices import MOE, OWN
 from ngscale.plan.decision import changes, decide
 from ngscale.plan.verdicts import verdict
-from tests.plan.made import choice, choices, training_record, verdict_on
+from tests.plan.made import PLACEBOS, choice, choices, training_record, verdict_on
 
 BEST = choice("evidence-best", loss=-0.005)
 CAREFUL = choice("conservative", loss=-0.002)
@@ -14,14 +14,14 @@ BASE = choice(MOE, loss=0.0)
 
 def test_a_design_wins_only_against_its_moe_and_every_placebo() -> None:
     assert verdict(BEST, training_record(200)).stand == "wins"
-    for arm in ("equivalent_moe", "unigram_tables", "capacity_1"):
+    for arm in ("equivalent-moe", *PLACEBOS):
         for said in ("worse", "equivalent"):
-            assert verdict(BEST, training_record(200, **{arm: said})).stand == "fails"
-        assert verdict(BEST, training_record(200, **{arm: "undecided"})).stand == "open"
+            assert verdict(BEST, training_record(200, but=arm, said=said)).stand == "fails"
+        assert verdict(BEST, training_record(200, but=arm, said="undecided")).stand == "open"
 
 
 def test_the_base_of_fewer_parameters_decides_nothing() -> None:
-    assert verdict(BEST, training_record(200, base_moe="worse")).stand == "wins"
+    assert verdict(BEST, training_record(200, but="base-moe", said="worse")).stand == "wins"
 
 
 @pytest.mark.parametrize(("tokens", "seeds"), [(199, 3), (10_000, 2)])

@@ -46,7 +46,8 @@ def test_the_highest_grade_tells_its_seeds() -> None:
 
 
 def test_more_seeds_and_tokens_never_lower_a_grade() -> None:
-    for verdicts in product(("better", "undecided"), repeat=2):
+    either: tuple[Verdict, ...] = ("better", "undecided")
+    for verdicts in product(either, repeat=2):
         ranks = [
             [grade(trained(seeds, tokens, *verdicts)).rank for tokens in (1.0, 19.0, 20.0, 80.0)]
             for seeds in (1, 2, 3, 9)

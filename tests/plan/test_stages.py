@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ngscale.errors import InputError, NoResultError
+from ngscale.errors import InputError, NoResultError, ResourceError
 from ngscale.plan.ledger import Ledger
 from ngscale.plan.stages import Made, Stage, carry_out, load, seconds
 from ngscale.records import Report, RunRecord
@@ -70,7 +70,7 @@ def test_a_failure_is_kept_with_what_is_then_unknown(tmp_path: Path) -> None:
     assert isinstance(ledger.error, NoResultError)
     first, second = ledger.entries
     assert (first.state, first.why, first.unknown) == ("failed", "nothing fits", "What fits.")
-    assert (second.state, second.why) == ("waiting", "needs 1-test")
+    assert (second.state, second.why) == ("waiting", "comes after 1-test")
 
 
 def test_running_out_of_memory_is_a_failure_with_its_own_code(tmp_path: Path) -> None:
@@ -79,8 +79,23 @@ def test_running_out_of_memory_is_a_failure_with_its_own_code(tmp_path: Path) ->
 
     ledger = Ledger(tmp_path, lambda line: None, dry=False)
     ledger.carry_out("1-test", greedy, unknown="")
-    assert ledger.error is not None
-    assert ledger.error.exit_code == 6
+    assert isinstance(ledger.error, ResourceError)
+
+
+def test_an_interruption_leaves_all_that_follows_waiting(tmp_path: Path) -> None:
+    def interrupted() -> Stage:
+        raise KeyboardInterrupt
+
+    def never() -> Stage:
+        raise AssertionError("nothing begins after an interruption")
+
+    ledger = Ledger(tmp_path, lambda line: None, dry=False)
+    ledger.carry_out("1-test", interrupted, unknown="")
+    ledger.carry_out("2-test", never, unknown="")
+    assert isinstance(ledger.error, KeyboardInterrupt)
+    first, second = ledger.entries
+    assert (first.state, first.why) == ("failed", "interrupted")
+    assert (second.state, second.why) == ("waiting", "comes after 1-test")
 
 
 def test_a_dry_run_reads_nothing_where_nothing_was_ever_done(tmp_path: Path) -> None:
