@@ -21,7 +21,7 @@ from benchmarks.table_optimiser import random_blocks
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.budget import flops
 from ngscale.design import Design, decoder_config
-from ngscale.params import ACTIVE_CONVENTION, active_parameters, total_parameters
+from ngscale.params import most_active, total_parameters
 from ngscale.policy import mode_policy
 from ngscale.records import dump_json
 from ngscale.row_counts import longcat_rows
@@ -109,7 +109,7 @@ def main() -> None:
     design = design_of(options.small)
     training = Training(batch_size=options.batch or (4 if options.small else 64))
     arm = Arm(name="design", design=design)
-    active = active_parameters(design)[ACTIVE_CONVENTION].maximum
+    active = most_active(design)
     print(
         f"{format_count(total_parameters(design))} parameters, {format_count(active)} active; at "
         f"least {format_bytes(least_bytes(arm, training, ALONE))}, {device.type}"

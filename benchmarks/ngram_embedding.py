@@ -6,25 +6,25 @@ order a shift by a loop over sequences and over their EOS, then for every table 
 to give equal outputs and gradients, and take turns, so that a busy machine slows all alike.
 Printed: median processor milliseconds, and the median of the ratios within a round.
 
-    python benchmarks/ngram_embedding.py
-    python benchmarks/ngram_embedding.py --rounds 100 --threads 2
+    python -m benchmarks.ngram_embedding
+    python -m benchmarks.ngram_embedding --rounds 100 --threads 2
 """
 
 import argparse
 import statistics
-import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks import torch_rows
+from benchmarks.torch_rows import EOS, looped_shift
 from ngscale.model import NgramEmbedding
 from ngscale.policy import mode_policy
 from ngscale.row_counts import longcat_rows
 from ngscale.spec import NgramSpec, longcat_spec
-
-EOS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,21 +136,6 @@ class Released(nn.Module):
         return average
 
 
-def looped_shift(ids: Tensor, steps: int) -> Tensor:
-    """``ids`` moved right within their segments, by a loop over sequences and over their EOS."""
-    out = torch.zeros_like(ids)
-    for b in range(ids.shape[0]):
-        start = 0
-        for eos in (ids[b] == EOS).nonzero(as_tuple=True)[0]:
-            end = int(eos.item()) + 1
-            if end - start > steps:
-                out[b, start + steps : end] = ids[b, start : end - steps]
-            start = end
-        if ids.shape[1] - start > steps:
-            out[b, start + steps :] = ids[b, start : ids.shape[1] - steps]
-    return out
-
-
 def step(module: nn.Module, ids: Tensor, upstream: Tensor) -> Tensor:
     """One forward and backward from no gradients, as a trainer does."""
     module.zero_grad(set_to_none=True)
@@ -195,21 +180,17 @@ def contest(shape: Shape, rounds: int) -> None:
     for mine in ours.values():
         check(mine, peer, ids, upstream)
     contestants: dict[str, nn.Module] = {**ours, "as released": peer}
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, module in contestants.items():
-            start = time.process_time()
-            step(module, ids, upstream)
-            times[name].append(1000 * (time.process_time() - start))
+    calls = {name: partial(step, module, ids, upstream) for name, module in contestants.items()}
+    times = torch_rows.contest(calls, rounds)
     print(
         f"{shape.name}: {shape.batch} x {shape.length} tokens, {shape.spec.num_tables} tables of "
         f"{shape.spec.table_rows[0]:,} rows, an EOS every {shape.every} tokens"
     )
     for name, values in times.items():
         spread = f"({min(values):.2f}..{max(values):.2f})"
-        ratios = [b / a for a, b in zip(values, times["as released"], strict=True)]
-        ratio = f"as released takes {statistics.median(ratios):.2f} x" if name in ours else ""
-        print(f"  {name:16s}{statistics.median(values):9.2f} ms {spread:22s}{ratio}")
+        ratio = torch_rows.median_ratio(times["as released"], values)
+        told = f"as released takes {ratio:.2f} x" if name in ours else ""
+        print(f"  {name:16s}{statistics.median(values):9.2f} ms {spread:22s}{told}")
 
 
 def main() -> None:

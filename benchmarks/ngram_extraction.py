@@ -80,14 +80,19 @@ def zipf_quantiles(size: int, num: int, exponent: float) -> Any:
 
 
 def synthetic(num_tokens: int) -> Any:
-    """The stream; ids follow log-frequency with some noise, as those of a BPE do."""
+    """The stream, in memory."""
+    tokens = np.empty(num_tokens, np.uint32)
+    draw(tokens)
+    return tokens
+
+
+def draw(tokens: Any) -> None:
+    """Fill ``tokens``; ids follow log-frequency with some noise, as those of a BPE do."""
     noise = np.random.default_rng(1).normal(0, 0.5, VOCAB_SIZE)
     order = np.argsort(np.argsort(np.log(np.arange(1, VOCAB_SIZE + 1)) + noise))
     ids = order[zipf_quantiles(VOCAB_SIZE, 2**22, 1.05)].astype(np.uint32)
     choices = zipf_quantiles(512, 2**16, 1.1).astype(np.uint64)
-    tokens = np.empty(num_tokens, np.uint32)
     fill(tokens, ids, choices, np.array([20, 120, 190, 256], np.uint64), np.uint64(1))
-    return tokens
 
 
 def packed(tokens: Any, order: int) -> Any:

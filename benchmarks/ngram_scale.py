@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.ngram_extraction import VOCAB_SIZE, fill, zipf_quantiles
+from benchmarks.ngram_extraction import VOCAB_SIZE, draw
 from ngscale.ngrams import count_ngrams
 from ngscale.tokens import TokenStream
 from ngscale.units import format_bytes, parse_bytes
@@ -36,12 +36,8 @@ WARM_UP_TOKENS = 200_000
 
 def write_synthetic(path: Path, num_tokens: int) -> None:
     """``ngram_extraction.synthetic``, straight into a .npy file."""
-    noise = np.random.default_rng(1).normal(0, 0.5, VOCAB_SIZE)
-    order = np.argsort(np.argsort(np.log(np.arange(1, VOCAB_SIZE + 1)) + noise))
-    ids = order[zipf_quantiles(VOCAB_SIZE, 2**22, 1.05)].astype(np.uint32)
-    choices = zipf_quantiles(512, 2**16, 1.1).astype(np.uint64)
     tokens = np.lib.format.open_memmap(path, "w+", np.uint32, (num_tokens,))
-    fill(np.asarray(tokens), ids, choices, np.array([20, 120, 190, 256], np.uint64), np.uint64(1))
+    draw(np.asarray(tokens))
     tokens.flush()
 
 

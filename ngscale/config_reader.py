@@ -154,7 +154,7 @@ class ConfigReader:
         return found[0] if found else None
 
 
-def read_config(path: Path) -> ConfigReader:
+def read_config(path: Path, kind: str = "config.json") -> ConfigReader:
     """Parse a config.json strictly: no duplicate keys, no NaN, an object at the top.
 
     Raises:
@@ -164,7 +164,7 @@ def read_config(path: Path) -> ConfigReader:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    return parse_config(data, str(path))
+    return parse_config(data, str(path), kind)
 
 
 def parse_config(data: bytes, source: str, kind: str = "config.json") -> ConfigReader:

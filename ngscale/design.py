@@ -119,7 +119,7 @@ def _design(reader: ConfigReader) -> Design:
     try:
         ngrams = specs_if_any(recorded)
         is_gated = any(spec.fusion == "gated" for spec in ngrams)
-        gates = read_gates(recorded, len(ngrams)) if is_gated else ()
+        gates = read_gates(recorded, ngrams) if is_gated else ()
         design = Design(model=model, ngrams=ngrams, gates=gates)
     except SpecError as error:
         raise InputError(f"{reader.source}: {error}") from error

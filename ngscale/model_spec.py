@@ -50,8 +50,6 @@ class GroupedAttention:
     num_heads: int
     num_kv_heads: int
     head_dim: int
-    v_head_dim: int | None = None
-    """Columns of a value head, where they are not ``head_dim``."""
     gate_dim: int = 0
     """Columns of the projection that gates the heads' output (within ``q_proj`` in Qwen3-Next)."""
     qkv_bias: bool = False
@@ -74,24 +72,21 @@ class GroupedAttention:
         return self.num_heads * self.head_dim
 
     @property
-    def value_head_dim(self) -> int:
-        """Columns of a value head."""
-        return self.head_dim if self.v_head_dim is None else self.v_head_dim
+    def _key_value_dim(self) -> int:
+        """Columns of the key and value projections."""
+        return 2 * self.num_kv_heads * self.head_dim * self.projects_kv
 
     @property
     def matmul_parameters(self) -> int:
         """q, k, v, o, the output gate and the indexer."""
-        key_value = self.num_kv_heads * (self.head_dim + self.value_head_dim) * self.projects_kv
-        inward = self.query_dim + key_value + self.gate_dim
-        outward = self.num_heads * self.value_head_dim
+        inward = self.query_dim + self._key_value_dim + self.gate_dim
         indexer = 0 if self.indexer is None else self.indexer.matmul_parameters
-        return self.hidden_size * (inward + outward) + indexer
+        return self.hidden_size * (inward + self.query_dim) + indexer
 
     @property
     def parameters(self) -> int:
         """All of it."""
-        key_value = self.num_kv_heads * (self.head_dim + self.value_head_dim) * self.projects_kv
-        biases = self.qkv_bias * (self.query_dim + key_value + self.gate_dim)
+        biases = self.qkv_bias * (self.query_dim + self._key_value_dim + self.gate_dim)
         biases += self.o_bias * self.hidden_size
         indexer = 0 if self.indexer is None else self.indexer.other_parameters
         return self.matmul_parameters + biases + self.norm_parameters + self.num_sinks + indexer
@@ -102,17 +97,12 @@ class GroupedAttention:
         if not self.caches_kv:
             return 0
         index_key = 0 if self.indexer is None else self.indexer.cached_values
-        return self.num_kv_heads * (self.head_dim + self.value_head_dim) + index_key
+        return 2 * self.num_kv_heads * self.head_dim + index_key
 
     @property
     def pair_dim(self) -> int:
         """Columns multiplied for every query-key pair: scores, then values (2 FLOPs each)."""
-        return self.num_heads * (self.head_dim + self.value_head_dim)
-
-    @property
-    def state_values(self) -> int:
-        """Numbers kept for a sequence, whatever its length."""
-        return 0
+        return 2 * self.query_dim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +120,11 @@ class LatentAttention:
     bias: bool = False
     """Of ``q_a_proj``, ``kv_a_proj_with_mqa`` and ``o_proj`` (``attention_bias``)."""
     indexer: Indexer | None = None
-    window: int | None = None
+
+    @property
+    def window(self) -> int | None:
+        """All tokens are read."""
+        return None
 
     @property
     def matmul_parameters(self) -> int:
@@ -163,11 +157,6 @@ class LatentAttention:
         """As ``GroupedAttention``'s, with keys and values expanded (prefill)."""
         query_dim = self.qk_nope_head_dim + self.qk_rope_head_dim
         return self.num_heads * (query_dim + self.v_head_dim)
-
-    @property
-    def state_values(self) -> int:
-        """Numbers kept for a sequence, whatever its length."""
-        return 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,18 +196,13 @@ class LinearAttention:
         return 0
 
     @property
-    def pair_dim(self) -> int:
-        """No query meets another token's key."""
-        return 0
-
-    @property
     def window(self) -> int | None:
         """Everything before is in the state."""
         return None
 
     @property
     def state_values(self) -> int:
-        """The state of every head and the convolution's last inputs."""
+        """Kept for a sequence: the state of every head and the convolution's last inputs."""
         state = self.num_value_heads * self.key_head_dim * self.value_head_dim
         return state + self.conv_dim * self.conv_kernel
 
@@ -265,28 +249,16 @@ class CompressedAttention:
 
     @property
     def cached_values(self) -> int:
-        """For every token of the context, on average, rounded up; ``state_values`` has the rest."""
+        """For every token of the context, on average, rounded up; the local window is apart."""
         index_key = 0 if self.indexer is None else self.indexer.cached_values
         if not self.compress_rate or not self.caches_compressed:
             return index_key
         return -(-self.head_dim // self.compress_rate) + index_key
 
     @property
-    def pair_dim(self) -> int:
-        """For every query and token of the context, on average; the local window is apart."""
-        if not self.compress_rate:
-            return 0
-        return -(-2 * self.num_heads * self.head_dim // self.compress_rate)
-
-    @property
     def window(self) -> int | None:
         """``cached_values`` are of the whole context."""
         return None
-
-    @property
-    def state_values(self) -> int:
-        """Of the local window."""
-        return self.local_window * self.head_dim
 
 
 Attention = GroupedAttention | LatentAttention | LinearAttention | CompressedAttention

@@ -19,7 +19,6 @@ from ngscale.spec import (
     MAX_ORDER,
     MAX_SUBTABLES,
     MAX_TABLE_ROWS,
-    Amplification,
     Hash,
     NgramSpec,
     PolynomialHash,
@@ -194,7 +193,6 @@ def with_longcat_tables(
     ratio: float,
     max_order: int,
     num_subtables: int,
-    amplification: Amplification = "none",
 ) -> dict[str, Any]:
     """A config without tables and LongCat's: Flash-Lite's keys; the extension block where needed.
 
@@ -202,12 +200,8 @@ def with_longcat_tables(
     """
     values = {"ratio": ratio, "max_order": max_order, "num_subtables": num_subtables}
     keys = {_LONGCAT_KEYS[name][0]: value for name, value in values.items()}
-    extension: dict[str, Any] = {}
-    if not isinstance(config.get("eos_token_id"), int):
-        extension["policy"] = "no_eos"
-    if amplification != "none":
-        extension["amplification"] = amplification
-    return {**config, **keys, **({EXTENSION_KEY: extension} if extension else {})}
+    ends = isinstance(config.get("eos_token_id"), int)
+    return {**config, **keys, **({} if ends else {EXTENSION_KEY: {"policy": "no_eos"}})}
 
 
 def _check_rows(

@@ -12,6 +12,9 @@ from ngscale.spec import NgramSpec
 
 RowDtype = Literal["fp32", "bf16", "fp8", "fp8_e8m0"]
 _VALUE_BYTES: dict[RowDtype, int] = {"fp32": 4, "bf16": 2, "fp8": 1, "fp8_e8m0": 1}
+_SCALE_BLOCK = 32
+"""Columns that share a scale of one byte in DeepSeek-V4.1's tables (mlx-vlm 0.7.10, which loads
+scales of single rows and of blocks of 32; the former are counted here)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,16 +85,7 @@ def _projections(
     return (joint_width + hidden_size * (spec.fusion == "concat")) * hidden_size
 
 
-def row_bytes(width: int, dtype: RowDtype, *, scale_block: int | None = None) -> int:
-    """Bytes of one stored row; ``fp8_e8m0`` has a scale of one byte for every ``scale_block``
-    columns. DeepSeek-V4.1's tables have 32 (mlx-vlm 0.7.10, which loads scales of single rows and
-    of blocks of 32; the former are counted here).
-
-    Raises:
-        SpecError: the block of the scales is not given.
-    """
-    if dtype != "fp8_e8m0":
-        return width * _VALUE_BYTES[dtype]
-    if scale_block is None:
-        raise SpecError("fp8_e8m0: needs the number of columns that share a scale")
-    return width + -(-width // scale_block)
+def row_bytes(width: int, dtype: RowDtype) -> int:
+    """Bytes of one stored row, with its scales where it has some."""
+    scales = -(-width // _SCALE_BLOCK) if dtype == "fp8_e8m0" else 0
+    return width * _VALUE_BYTES[dtype] + scales

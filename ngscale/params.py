@@ -4,13 +4,15 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import zip_longest
+from math import ceil
 from typing import Literal
 
 from ngscale.architectures import with_experts
 from ngscale.design import Design
 from ngscale.errors import SpecError
-from ngscale.model_spec import Experts, ModelSpec
+from ngscale.model_spec import Experts, ModelSpec, NgramGate
 from ngscale.ngram_params import ngram_parameters
+from ngscale.spec import NgramSpec
 
 GROUPS = (
     "word_embedding",
@@ -59,27 +61,37 @@ def parameter_groups(design: Design) -> dict[str, int]:
         copies * layer.group_counts().total() for copies, layer in model.mtp_layers
     )
     for spec, gate in zip_longest(design.ngrams, design.gates):
-        width = design.fused_width(spec)
-        ngram = ngram_parameters(spec, hidden_size=width, gate=gate)
-        if spec.placement == "ple":
-            counts["per_layer_embedding"] += ngram.stored
-        else:
-            counts["ngram_tables"] += ngram.stored
-        counts["ngram_projections"] += ngram.projections
-        if spec.placement == "plne":
-            counts["per_layer_embedding"] += model.vocab_size * width
-        if spec.placement != "input":
-            counts["dense_ffn"] -= model.hidden_size * width  # the up-projection it stands for
-        if spec.amplification == "layernorm":
-            counts["norms"] += model.hidden_size
+        for group, count in ngram_groups(design, spec, gate).items():
+            counts[group] += count
     assert set(counts) == set(GROUPS), "a group has no name"
     return {group: counts[group] for group in GROUPS}
+
+
+def ngram_groups(
+    design: Design, spec: NgramSpec, gate: NgramGate | None, *, tp: int = 1, shards: int = 1
+) -> Counter[str]:
+    """What one set of tables adds to the groups; of a rank that holds one of ``shards`` of the rows
+    and, of the words and the up-projection that PLE and PLNE know, one of ``tp``.
+    """
+    model, width = design.model, design.fused_width(spec)
+    counts: Counter[str] = Counter()
+    rows = "per_layer_embedding" if spec.placement == "ple" else "ngram_tables"
+    counts[rows] += ceil(spec.physical_rows / shards) * design.table_width(spec)
+    projections = ngram_parameters(spec, hidden_size=width, gate=gate).projections
+    counts["ngram_projections"] += projections
+    if spec.placement == "plne":
+        counts["per_layer_embedding"] += ceil(model.vocab_size / tp) * width
+    if spec.placement != "input":
+        counts["dense_ffn"] -= model.hidden_size * width // tp  # the up-projection it stands for
+    if spec.amplification == "layernorm":
+        counts["norms"] += width
+    return counts
 
 
 def ngram_padding(design: Design) -> int:
     """Of the ``ngram_tables``, those of rows that only fill up to a multiple."""
     return sum(
-        ngram_parameters(spec, hidden_size=design.model.hidden_size, gate=gate).padding
+        ngram_parameters(spec, hidden_size=design.fused_width(spec), gate=gate).padding
         for spec, gate in zip_longest(design.ngrams, design.gates)
     )
 
@@ -191,6 +203,11 @@ def active_parameters(design: Design) -> dict[str, ActiveCount]:
             groups=groups,
         )
     return active
+
+
+def most_active(design: Design) -> int:
+    """By ``ACTIVE_CONVENTION``, with as many real experts as there can be."""
+    return active_parameters(design)[ACTIVE_CONVENTION].maximum
 
 
 def _routed_parameters(slots: list[tuple[int, Experts]], real: int) -> int:

@@ -6,21 +6,22 @@ parameters are ratio x V0 x width. What ngscale's own decoder cannot say is told
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design
 from ngscale.errors import NoResultError, SpecError
 from ngscale.model_spec import GroupedAttention, LatentAttention, ModelSpec
 from ngscale.params import (
-    ACTIVE_CONVENTION,
-    active_parameters,
     moe_of,
+    most_active,
     parameter_groups,
     total_parameters,
 )
 from ngscale.policy import mode_policy
+from ngscale.proxy_size import ProxySize
 from ngscale.resonance import nearest_fraction
 from ngscale.row_counts import longcat_rows
 from ngscale.spec import NgramSpec, longcat_spec
@@ -54,25 +55,28 @@ class Proxy:
     lost: tuple[str, ...]
     """What could not be kept, in sentences."""
 
+    @property
+    def account(self) -> dict[str, Any]:
+        """All but the design, for a record."""
+        return {
+            "kept": [asdict(one) for one in self.kept],
+            "resonance": self.resonance,
+            "lost": list(self.lost),
+        }
 
-def proxy(
-    design: Design,
-    *,
-    active: int,
-    vocab_size: int,
-    num_layers: int,
-) -> Proxy:
-    """``design`` on ngscale's decoder, with about ``active`` parameters by ``ACTIVE_CONVENTION``.
+
+def proxy(design: Design, size: ProxySize) -> Proxy:
+    """``design`` on ngscale's decoder; active parameters by ``ACTIVE_CONVENTION``, about.
 
     Raises:
         SpecError: the design has no experts, no tables, or tables of another hash than LongCat's.
         NoResultError: no small design comes near.
     """
     spec = _longcat(design)
-    small = _backbone(design, active, vocab_size, num_layers, spec)
+    small = _backbone(design, size, spec)
     for _ in range(_ROUNDS):  # experts add rows to the router, which is active
         ratio = _table_ratio(design, small, spec)
-        tables = _tables(spec, vocab_size, ratio)
+        tables = _tables(spec, size.vocab_size, ratio)
         small = _with_total(design, small, tables)
     made = Design(model=decoder_model(small), ngrams=(tables,))
     return Proxy(
@@ -92,10 +96,9 @@ def _longcat(design: Design) -> NgramSpec:
     return spec
 
 
-def _backbone(
-    design: Design, active: int, vocab_size: int, num_layers: int, spec: NgramSpec
-) -> DecoderConfig:
+def _backbone(design: Design, size: ProxySize, spec: NgramSpec) -> DecoderConfig:
     """Width, heads and expert width for the active parameters, nearest to the granularity."""
+    active, num_layers = size.active_parameters, size.num_layers
     experts = moe_of(design.model)
     top_k = experts.active_range[1]
     granularity = experts.expert.intermediate_size * top_k / design.model.hidden_size
@@ -109,7 +112,7 @@ def _backbone(
             k for k in range(1, heads + 1) if heads % k == 0 and k <= max(1, heads * shared)
         )
         config = DecoderConfig(
-            vocab_size=vocab_size,
+            vocab_size=size.vocab_size,
             hidden_size=hidden_size,
             num_hidden_layers=num_layers,
             num_attention_heads=heads,
@@ -133,14 +136,15 @@ def _backbone(
     if best is None or abs(math.log(_active(best[1]) / active)) > math.log(1.25):
         least_active = 0 if best is None else _active(best[1])
         raise NoResultError(
-            f"--proxy {active:,}: the nearest decoder with {num_layers} layers and {vocab_size} "
-            f"ids has {least_active:,} active parameters; ask for more, or for fewer layers or ids"
+            f"--proxy {active:,}: the nearest decoder with {num_layers} layers and "
+            f"{size.vocab_size} ids has {least_active:,} active parameters; ask for more, or for "
+            "fewer layers or ids"
         )
     return best[1]
 
 
 def _active(config: DecoderConfig) -> int:
-    return active_parameters(Design(model=decoder_model(config)))[ACTIVE_CONVENTION].maximum
+    return most_active(Design(model=decoder_model(config)))
 
 
 def _kv_share(model: ModelSpec) -> float:
@@ -156,7 +160,7 @@ def _share(design: Design) -> float:
 
 
 def _total_active(design: Design) -> float:
-    return total_parameters(design) / active_parameters(design)[ACTIVE_CONVENTION].maximum
+    return total_parameters(design) / most_active(design)
 
 
 def _table_ratio(design: Design, small: DecoderConfig, spec: NgramSpec) -> float:
@@ -215,7 +219,7 @@ def _with_total(design: Design, small: DecoderConfig, tables: NgramSpec) -> Deco
         for count in (small.num_experts_per_tok, small.num_experts_per_tok + 1)
     )
     ratio = _total_active(design)
-    active = [active_parameters(one)[ACTIVE_CONVENTION].maximum for one in (few, more)]
+    active = [most_active(one) for one in (few, more)]
     total = [total_parameters(one) for one in (few, more)]
     added = (ratio * active[0] - total[0]) / (total[1] - total[0] - ratio * (active[1] - active[0]))
     return replace(small, num_experts=small.num_experts_per_tok + max(0, round(added)))
@@ -237,7 +241,7 @@ def _kept(design: Design, made: Design) -> tuple[Kept, ...]:
             "top-k x expert width / hidden size": top_k
             * experts.expert.intermediate_size
             / one.model.hidden_size,
-            "active parameters": active_parameters(one)[ACTIVE_CONVENTION].maximum,
+            "active parameters": most_active(one),
             "total parameters": total_parameters(one),
             "base vocabulary": one.model.vocab_size,
             "layers": one.model.num_layers,

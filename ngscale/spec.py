@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from ngscale.errors import SpecError
@@ -314,6 +314,11 @@ def longcat_spec(
         row_family=row_family,
         amplification=amplification,
     )
+
+
+def capacity_1(spec: NgramSpec) -> NgramSpec:
+    """The placebo: tables of one row, which add the same vector to every token."""
+    return replace(spec, table_rows=(1,) * spec.num_tables, row_family="explicit")
 
 
 def check_row_count(rows: int) -> None:

@@ -8,8 +8,6 @@ as headers over sparse files, which take no room, and read as any checkpoint is.
 
 import argparse
 import hashlib
-import json
-import struct
 import sys
 import tempfile
 from pathlib import Path
@@ -18,10 +16,10 @@ from ngscale import budget, presets
 from ngscale.design import read_design
 from ngscale.records import RunRecord, environment
 from ngscale.safetensors_header import read_headers
+from tests.safetensors_files import write_sharded
 
 PRESET = "longcat-flash-lite"
 NUM_SHARDS = 40
-_BYTES = {"BF16": 2, "F32": 4}
 
 Tensors = dict[str, tuple[str, list[int]]]
 
@@ -90,23 +88,11 @@ def lite_tensors() -> Tensors:
 def write_headers(directory: Path) -> None:
     """The layout in shards without data, and their index."""
     tensors = list(lite_tensors().items())
-    weight_map = {}
-    for part in range(NUM_SHARDS):
-        name = f"model-{part:05d}.safetensors"
-        header, begin = {}, 0
-        for tensor, (dtype, shape) in tensors[part::NUM_SHARDS]:
-            size = _BYTES[dtype]
-            for length in shape:
-                size *= length
-            header[tensor] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, begin + size]}
-            begin += size
-            weight_map[tensor] = name
-        text = json.dumps(header).encode()
-        with (directory / name).open("wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text)
-            file.truncate(8 + len(text) + begin)
-    index = {"metadata": {}, "weight_map": weight_map}
-    (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+    shards = {
+        f"model-{part:05d}.safetensors": dict(tensors[part::NUM_SHARDS])
+        for part in range(NUM_SHARDS)
+    }
+    write_sharded(directory, shards)
 
 
 def measure() -> RunRecord:

@@ -5,7 +5,6 @@ python -m reports.render
 
 import json
 from pathlib import Path
-from typing import Any
 
 from ngscale import budget
 from ngscale.audit import summary as audit_summary

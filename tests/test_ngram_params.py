@@ -134,10 +134,8 @@ def test_shapes_that_are_not_known_are_refused() -> None:
 
 def test_a_row_of_fp8_carries_its_scales() -> None:
     """HASHING 1: DeepSeek-V4.1 stores FP8 rows of 256 and E8M0 scales; mlx-vlm 0.7.10 loads a
-    scale for 32 columns (``_pack_source_weight``): 264 bytes. In blocks of 128 they would be 258.
+    scale for 32 columns (``_pack_source_weight``): 264 bytes.
     """
     assert [row_bytes(256, dtype) for dtype in ("fp32", "bf16", "fp8")] == [1024, 512, 256]
-    assert [row_bytes(256, "fp8_e8m0", scale_block=b) for b in (32, 128, 256)] == [264, 258, 257]
-    assert row_bytes(100, "fp8_e8m0", scale_block=32) == 104
-    with pytest.raises(SpecError, match="columns that share a scale"):
-        row_bytes(256, "fp8_e8m0")
+    assert row_bytes(256, "fp8_e8m0") == 264
+    assert row_bytes(100, "fp8_e8m0") == 104

@@ -10,13 +10,14 @@ from ngscale.design import Design, decoder_config, design_of, read_design
 from ngscale.errors import NoResultError, SpecError
 from ngscale.params import moe_of
 from ngscale.proxy import Proxy, proxy
+from ngscale.proxy_size import ProxySize
 from ngscale.table_sizes import is_sound
 
 LITE = read_design(presets.resolve("longcat-flash-lite"))
 
 
 def small(design: Design, active: int) -> Proxy:
-    return proxy(design, active=active, vocab_size=4096, num_layers=4)
+    return proxy(design, ProxySize(active_parameters=active))
 
 
 def kept(found: Proxy) -> dict[str, tuple[float, float]]:
@@ -46,7 +47,7 @@ def test_lites_proxy_keeps_what_the_claim_is_about(active: int) -> None:
 def test_sound_sizes_stay_sound() -> None:
     own = mixtures(LITE.model, None, "bf16")[2]
     trade = list(trades(own, 68_562_465_024, ((4, 4),), max_share=0.5, max_counts=4))[-1]
-    design = design_of(config_of(trade, 77.982, "none"))
+    design = design_of(config_of(trade, 77.982))
     found = small(design, 2_000_000)
     spec = found.design.ngram
     assert spec is not None
@@ -55,7 +56,7 @@ def test_sound_sizes_stay_sound() -> None:
 
 
 def test_depth_and_vocabulary_are_as_asked() -> None:
-    found = proxy(LITE, active=3_000_000, vocab_size=8192, num_layers=6)
+    found = proxy(LITE, ProxySize(active_parameters=3_000_000, vocab_size=8192, num_layers=6))
     assert found.design.model.vocab_size == 8192
     assert found.design.model.num_layers == 6
     assert moe_of(found.design.model).top_k == 12

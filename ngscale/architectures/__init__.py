@@ -33,6 +33,7 @@ from ngscale.config_reader import ConfigReader
 from ngscale.errors import InputError, SpecError
 from ngscale.model_spec import ModelSpec, NgramGate
 from ngscale.ngram_config import LONGCAT_MODEL_TYPES, is_longcat
+from ngscale.spec import NgramSpec
 
 _FILES = (
     ngscale_moe,
@@ -60,7 +61,7 @@ READERS: Mapping[str, Callable[[ConfigReader], ModelSpec]] = {
 _IGNORED: Mapping[str, frozenset[str]] = {
     name: getattr(file, "IGNORED", frozenset()) for file in _FILES for name in file.MODEL_TYPES
 }
-_GATES: Mapping[str, Callable[[ConfigReader, int], tuple[NgramGate, ...]]] = {
+_GATES: Mapping[str, Callable[[ConfigReader, tuple[NgramSpec, ...]], tuple[NgramGate, ...]]] = {
     name: file.read_gates
     for file in _FILES
     for name in file.MODEL_TYPES
@@ -94,12 +95,12 @@ def read_model(reader: ConfigReader) -> ModelSpec:
         raise InputError(f"{reader.source}: {error}") from error
 
 
-def read_gates(reader: ConfigReader, num_specs: int) -> tuple[NgramGate, ...]:
-    """What the rows of these many sets of tables are read through; none where it is not known."""
+def read_gates(reader: ConfigReader, specs: tuple[NgramSpec, ...]) -> tuple[NgramGate, ...]:
+    """What the rows of these tables are read through; none where it is not known."""
     if reader.model_type in WRAPPERS and "text_config" in reader.values:
         reader = reader.object("text_config")
     read = _GATES.get(reader.model_type or "")
-    return () if read is None else read(reader, num_specs)
+    return () if read is None else read(reader, specs)
 
 
 def harmless_keys(model_type: str | None) -> frozenset[str]:

@@ -7,13 +7,17 @@ head that checkpoints store with it.
 
 from dataclasses import replace
 
-from ngscale.architectures.hf_keys import decoder_spec, routed_experts
+from ngscale.architectures.hf_keys import (
+    REPEATED_BY_MLA,
+    decoder_spec,
+    latent_attention,
+    routed_experts,
+)
 from ngscale.config_reader import ConfigReader
 from ngscale.model_spec import (
     ExpertKeys,
     Experts,
     FeedForward,
-    LatentAttention,
     Layer,
     ModelSpec,
 )
@@ -24,13 +28,7 @@ KEYS = ExpertKeys(
     top_k="num_experts_per_tok",
     intermediate_size="moe_intermediate_size",
 )
-IGNORED = frozenset(
-    (
-        "head_dim",
-        "num_key_value_heads",
-        "qk_head_dim",
-    )
-)
+IGNORED = REPEATED_BY_MLA
 _MTP_KEYS = ("num_nextn_predict_layers", "num_mtp_layers")
 
 
@@ -40,7 +38,10 @@ def read(reader: ConfigReader) -> ModelSpec:
     hidden_size = reader.whole("hidden_size")
     reader.whole("moe_layer_freq", maximum=1, default=1)
     bias = is_v2 and reader.flag("mlp_bias")
-    attention = _attention(reader)
+    has_query_rank = reader.values.get("q_lora_rank") is not None
+    attention = latent_attention(
+        reader, q_lora_rank=reader.whole("q_lora_rank") if has_query_rank else None
+    )
     dense = Layer(
         attentions=(attention,),
         ffns=(
@@ -62,20 +63,6 @@ def read(reader: ConfigReader) -> ModelSpec:
         dense_first(reader, dense, sparse),
         expert_keys=KEYS,
         mtp_layers=() if is_v2 else mtp_layers(reader, sparse),
-    )
-
-
-def _attention(reader: ConfigReader) -> LatentAttention:
-    has_query_rank = reader.values.get("q_lora_rank") is not None
-    return LatentAttention(
-        hidden_size=reader.whole("hidden_size"),
-        num_heads=reader.whole("num_attention_heads"),
-        q_lora_rank=reader.whole("q_lora_rank") if has_query_rank else None,
-        kv_lora_rank=reader.whole("kv_lora_rank"),
-        qk_nope_head_dim=reader.whole("qk_nope_head_dim"),
-        qk_rope_head_dim=reader.whole("qk_rope_head_dim"),
-        v_head_dim=reader.whole("v_head_dim"),
-        bias=reader.flag("attention_bias"),
     )
 
 

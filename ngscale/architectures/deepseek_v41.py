@@ -12,6 +12,7 @@ from ngscale.architectures.deepseek_v4 import hyper_connection, local_attention
 from ngscale.architectures.hf_keys import decoder_spec
 from ngscale.config_reader import ConfigReader
 from ngscale.model_spec import CompressedAttention, Indexer, Layer, ModelSpec, NgramGate
+from ngscale.spec import NgramSpec
 
 MODEL_TYPES = ("deepseek_v41",)
 IGNORED = frozenset(
@@ -92,16 +93,13 @@ def _indexer(reader: ConfigReader, rate: int, *, has_keys: bool) -> Indexer:
     )
 
 
-def read_gates(reader: ConfigReader, num_specs: int) -> tuple[NgramGate, ...]:
+def read_gates(reader: ConfigReader, specs: tuple[NgramSpec, ...]) -> tuple[NgramGate, ...]:
     """One fused projection without bias: a key for every stream and a value; no convolution."""
-    joint_width = (
-        (reader.whole("engram_max_ngram_size", minimum=2) - 1)
-        * reader.whole("engram_n_heads")
-        * reader.whole("engram_head_dim")
+    return tuple(
+        NgramGate(
+            hidden_size=reader.whole("hidden_size"),
+            joint_width=spec.num_tables * reader.whole("engram_head_dim"),
+            num_streams=reader.whole("hc_mult"),
+        )
+        for spec in specs
     )
-    gate = NgramGate(
-        hidden_size=reader.whole("hidden_size"),
-        joint_width=joint_width,
-        num_streams=reader.whole("hc_mult"),
-    )
-    return (gate,) * num_specs

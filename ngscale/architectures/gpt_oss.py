@@ -6,15 +6,11 @@ Shapes of transformers' ``gpt_oss``.
 from dataclasses import replace
 
 from ngscale.architectures.hf_keys import decoder_spec, grouped_attention, routed_experts, windows
+from ngscale.architectures.mixtral import KEYS
 from ngscale.config_reader import ConfigReader
-from ngscale.model_spec import ExpertKeys, Layer, ModelSpec
+from ngscale.model_spec import Layer, ModelSpec
 
 MODEL_TYPES = ("gpt_oss",)
-KEYS = ExpertKeys(
-    num_experts="num_local_experts",
-    top_k="num_experts_per_tok",
-    intermediate_size="intermediate_size",
-)
 
 
 def read(reader: ConfigReader) -> ModelSpec:

@@ -9,12 +9,16 @@ from ngscale.model_spec import (
     Experts,
     FeedForward,
     GroupedAttention,
+    Indexer,
+    LatentAttention,
     Layer,
     ModelSpec,
     runs,
 )
 
 LAYER_TYPES = ("full_attention", "sliding_attention")
+REPEATED_BY_MLA = frozenset(("head_dim", "num_key_value_heads", "qk_head_dim"))
+"""Keys of exports with MLA that say again, or otherwise, what its own keys say."""
 
 
 def grouped_attention(
@@ -51,6 +55,23 @@ def grouped_attention(
         o_bias=o_bias,
         norm_parameters=norms[qk_norm],
         window=window,
+    )
+
+
+def latent_attention(
+    reader: ConfigReader, *, q_lora_rank: int | None, indexer: Indexer | None = None
+) -> LatentAttention:
+    """MLA, whose keys DeepSeek and LongCat share."""
+    return LatentAttention(
+        hidden_size=reader.whole("hidden_size"),
+        num_heads=reader.whole("num_attention_heads"),
+        q_lora_rank=q_lora_rank,
+        kv_lora_rank=reader.whole("kv_lora_rank"),
+        qk_nope_head_dim=reader.whole("qk_nope_head_dim"),
+        qk_rope_head_dim=reader.whole("qk_rope_head_dim"),
+        v_head_dim=reader.whole("v_head_dim"),
+        bias=reader.flag("attention_bias"),
+        indexer=indexer,
     )
 
 

@@ -6,13 +6,17 @@ transformers' ``longcat_flash``.
 
 import json
 
-from ngscale.architectures.hf_keys import decoder_spec, routed_experts
+from ngscale.architectures.hf_keys import (
+    REPEATED_BY_MLA,
+    decoder_spec,
+    latent_attention,
+    routed_experts,
+)
 from ngscale.config_reader import ConfigReader
 from ngscale.model_spec import (
     ExpertKeys,
     FeedForward,
     Indexer,
-    LatentAttention,
     Layer,
     ModelSpec,
 )
@@ -22,13 +26,7 @@ MODEL_TYPES = LONGCAT_MODEL_TYPES
 KEYS = ExpertKeys(
     num_experts="n_routed_experts", top_k="moe_topk", intermediate_size="expert_ffn_hidden_size"
 )
-IGNORED = frozenset(
-    (
-        "head_dim",
-        "num_key_value_heads",
-        "qk_head_dim",
-    )
-)
+IGNORED = REPEATED_BY_MLA
 
 
 def read(reader: ConfigReader) -> ModelSpec:
@@ -42,8 +40,9 @@ def read(reader: ConfigReader) -> ModelSpec:
             "text_vocab_size", "a joint vocabulary's embedding and lm_head are not counted here"
         )
     hidden_size = reader.whole("hidden_size")
-    attention = _attention(reader, None)
-    indexed = _attention(reader, _indexer(reader))
+    rank = reader.whole("q_lora_rank")
+    attention = latent_attention(reader, q_lora_rank=rank)
+    indexed = latent_attention(reader, q_lora_rank=rank, indexer=_indexer(reader))
     ffn = FeedForward(hidden_size=hidden_size, intermediate_size=reader.whole("ffn_hidden_size"))
     experts = routed_experts(
         reader,
@@ -88,20 +87,6 @@ def _num_layers(reader: ConfigReader) -> int:
     if sublayers not in (None, num_layers, 2 * num_layers):
         raise reader.fail("num_hidden_layers", f"{sublayers} contradicts num_layers {num_layers}")
     return num_layers
-
-
-def _attention(reader: ConfigReader, indexer: Indexer | None) -> LatentAttention:
-    return LatentAttention(
-        hidden_size=reader.whole("hidden_size"),
-        num_heads=reader.whole("num_attention_heads"),
-        q_lora_rank=reader.whole("q_lora_rank"),
-        kv_lora_rank=reader.whole("kv_lora_rank"),
-        qk_nope_head_dim=reader.whole("qk_nope_head_dim"),
-        qk_rope_head_dim=reader.whole("qk_rope_head_dim"),
-        v_head_dim=reader.whole("v_head_dim"),
-        bias=reader.flag("attention_bias"),
-        indexer=indexer,
-    )
 
 
 def _indexer(reader: ConfigReader) -> Indexer | None:

@@ -19,7 +19,8 @@ from ngscale.model_spec import (
     ModelSpec,
     NgramGate,
 )
-from ngscale.ngram_config import DECODER_MODEL_TYPE, explicit_blocks, specs_if_any
+from ngscale.ngram_config import DECODER_MODEL_TYPE, explicit_blocks
+from ngscale.spec import NgramSpec
 
 MODEL_TYPES = (DECODER_MODEL_TYPE,)
 KEYS = ExpertKeys(
@@ -239,7 +240,7 @@ def _coefficient(reader: ConfigReader, key: str) -> float:
     return reader.number(key, default=0.0) if reader.values.get(key) else 0.0
 
 
-def read_gates(reader: ConfigReader, num_specs: int) -> tuple[NgramGate, ...]:
+def read_gates(reader: ConfigReader, specs: tuple[NgramSpec, ...]) -> tuple[NgramGate, ...]:
     """Engram's readers, each of one residual stream."""
     hidden_size = reader.whole("hidden_size")
     return tuple(
@@ -248,7 +249,7 @@ def read_gates(reader: ConfigReader, num_specs: int) -> tuple[NgramGate, ...]:
             joint_width=spec.num_tables * (spec.row_width or hidden_size // spec.num_tables),
             conv_kernel=block.whole("conv_kernel", minimum=0, default=0),
         )
-        for spec, block in zip(specs_if_any(reader), explicit_blocks(reader), strict=True)
+        for spec, block in zip(specs, explicit_blocks(reader), strict=True)
     )
 
 

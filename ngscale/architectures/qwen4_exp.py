@@ -12,6 +12,7 @@ from ngscale.architectures.qwen3_moe import expert_keys
 from ngscale.architectures.qwen3_next import delta_net, gated_attention, linear_layers
 from ngscale.config_reader import ConfigReader
 from ngscale.model_spec import Indexer, Layer, ModelSpec, NgramGate
+from ngscale.spec import NgramSpec
 
 MODEL_TYPES = ("qwen4_exp_text",)
 IGNORED = frozenset(
@@ -62,7 +63,7 @@ def _indexer(reader: ConfigReader) -> Indexer:
     )
 
 
-def read_gates(reader: ConfigReader, num_specs: int) -> tuple[NgramGate, ...]:
+def read_gates(reader: ConfigReader, specs: tuple[NgramSpec, ...]) -> tuple[NgramGate, ...]:
     """The reader of every PLE layer's rows."""
     hidden_size = reader.whole("hidden_size")
     gate = NgramGate(
@@ -71,4 +72,4 @@ def read_gates(reader: ConfigReader, num_specs: int) -> tuple[NgramGate, ...]:
         num_streams=reader.whole("hc_count", minimum=2),
         conv_kernel=reader.whole("ple_conv_kernel_size", default=4),
     )
-    return (gate,) * num_specs
+    return (gate,) * len(specs)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import zip_longest
 from typing import Any
 
 from ngscale.budget.allocation import allocation_json
@@ -9,7 +10,7 @@ from ngscale.budget.checkpoint import compare, verdict
 from ngscale.budget.costs import Workload, costs
 from ngscale.budget.design_facts import facts_of
 from ngscale.budget.evidence import evidence_results
-from ngscale.budget.limits import Limits, ProxySize
+from ngscale.budget.limits import Limits
 from ngscale.budget.proposal import propose
 from ngscale.budget.proxies import proxy_answer, proxy_results
 from ngscale.budget.training_records import TrainingRecords
@@ -17,6 +18,7 @@ from ngscale.budget.warnings import warnings
 from ngscale.design import Design
 from ngscale.ngram_params import RowDtype, ngram_parameters, row_bytes
 from ngscale.params import (
+    ACTIVE_CONVENTION,
     Dtype,
     active_parameters,
     expert_only_equivalent,
@@ -27,6 +29,7 @@ from ngscale.params import (
     parameter_groups,
     total_parameters,
 )
+from ngscale.proxy_size import ProxySize
 from ngscale.records import RunRecord
 from ngscale.safetensors_header import TensorHeader
 from ngscale.spec import MAX_TABLE_ROWS
@@ -168,22 +171,16 @@ def _table_rows(design: Design) -> dict[str, int | float] | None:
     }
 
 
-_SCALE_BLOCK = 32
-"""Columns that share an E8M0 scale in DeepSeek-V4.1's tables (``ngram_params.row_bytes``)."""
 _ROW_DTYPES: tuple[RowDtype, ...] = ("fp32", "bf16", "fp8", "fp8_e8m0")
 
 
 def _ngram_sets(design: Design) -> list[dict[str, Any]]:
     """Every set of tables: what its rows, padding and projections hold, and rows by dtype."""
     sets = []
-    for i, spec in enumerate(design.ngrams):
+    for spec, gate in zip_longest(design.ngrams, design.gates):
         width = design.table_width(spec)
-        counts = ngram_parameters(
-            spec,
-            hidden_size=design.model.hidden_size,
-            gate=design.gates[i] if i < len(design.gates) else None,
-        )
-        one_row = {name: row_bytes(width, name, scale_block=_SCALE_BLOCK) for name in _ROW_DTYPES}
+        counts = ngram_parameters(spec, hidden_size=design.fused_width(spec), gate=gate)
+        one_row = {name: row_bytes(width, name) for name in _ROW_DTYPES}
         sets.append(
             {
                 "layers": list(spec.layers),
@@ -209,7 +206,7 @@ def _answer(target: str, results: dict[str, Any]) -> str:
 def _answer_of_design(target: str, results: dict[str, Any]) -> str:
     parameters = results["parameters"]
     total = format_count(parameters["total"])
-    active = _range(parameters["active"]["with_projections"])
+    active = _range(parameters["active"][ACTIVE_CONVENTION])
     if not results["tables"]:
         return f"{target} has {total} parameters, none in n-gram tables; {active} are active."
     answer = (

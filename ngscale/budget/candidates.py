@@ -14,6 +14,7 @@ from ngscale.budget.evidence import evidence_json
 from ngscale.budget.frontier import Frontier, Placed, at_ratio, point
 from ngscale.budget.limits import Limits
 from ngscale.budget.trade import config_of
+from ngscale.budget.warnings import SHARE_CAP
 from ngscale.design import design_of
 from ngscale.errors import NoResultError
 from ngscale.params import active_parameters, parameter_groups, total_parameters
@@ -21,8 +22,6 @@ from ngscale.spec import order_major
 from ngscale.table_sizes import sound_ratio
 from ngscale.units import format_bytes, format_count
 
-CAP = 0.5
-"""Of the total: Principle 2 of arXiv:2601.21204."""
 CAREFUL = 0.1
 """Of the total: the smallest share that a study at a fixed total tried; it did not lose there
 (Qwen3.8-Flash-Next tech report, Table 8)."""
@@ -47,7 +46,7 @@ def choose(found: Frontier, limits: Limits) -> tuple[list[Candidate], list[str]]
     experts and top-k, so that they differ in tables alone.
     """
     designs = found.own_width
-    below_cap = [one for one in designs if one.trade.share <= CAP]
+    below_cap = [one for one in designs if one.trade.share <= SHARE_CAP]
     in_hbm = [one for one in designs if one.placement == "hbm"] or designs
     makers: Sequence[tuple[str, Placed | None, str, str]] = (
         (
@@ -66,9 +65,9 @@ def choose(found: Frontier, limits: Limits) -> tuple[list[Candidate], list[str]]
         (
             "memory-bound",
             _least(below_cap, lambda one: (one.hbm_bytes,)),
-            f"the least HBM with at most {CAP:.0%} of the total in tables (arXiv:2601.21204, "
+            f"the least HBM with at most {SHARE_CAP:.0%} of the total in tables (arXiv:2601.21204, "
             "Principle 2)",
-            f"no design with at most {CAP:.0%} of the total in tables fits",
+            f"no design with at most {SHARE_CAP:.0%} of the total in tables fits",
         ),
     )
     chosen = [
@@ -102,7 +101,7 @@ def document(candidate: Candidate, limits: Limits) -> dict[str, Any]:
         NoResultError: no ratio near the one wanted has sound sizes.
     """
     placed = _exact(candidate.placed)
-    config = config_of(placed.trade, placed.ratio, "none")
+    config = config_of(placed.trade, placed.ratio)
     design = design_of(config)
     total = total_parameters(design)
     assert total == placed.trade.total_parameters, "the trade's arithmetic is not the design's"

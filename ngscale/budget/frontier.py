@@ -18,7 +18,7 @@ from ngscale.budget.limits import Limits
 from ngscale.budget.trade import Mixture, Trade, mixtures, trades
 from ngscale.design import Design
 from ngscale.errors import NoResultError
-from ngscale.params import Dtype, bytes_per_parameter
+from ngscale.params import Dtype, bytes_per_parameter, moe_of
 from ngscale.row_counts import longcat_rows
 from ngscale.spec import order_major
 from ngscale.table_sizes import sound_ratios
@@ -129,8 +129,7 @@ def _told(amount: int | None) -> str:
 
 def _own_width(design: Design, made: Sequence[Mixture]) -> Mixture:
     """The mixture with the model's width of experts, or else the first."""
-    (own, *_) = (experts for _, experts in design.model.moe_layers)
-    width = own.expert.intermediate_size
+    width = moe_of(design.model).expert.intermediate_size
     return next((one for one in made if one.intermediate_size == width), made[0])
 
 

@@ -1,4 +1,4 @@
-"""What designs are sought for: a total and what it must fit, or the size of a proxy."""
+"""What designs are sought for: a total and what it must fit."""
 
 from dataclasses import dataclass
 
@@ -23,13 +23,3 @@ class Limits:
     training_tokens: int | None = None
     source: str = "qwen"
     """Of loss differences (``evidence.differences.SOURCES``)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProxySize:
-    """How small a proxy is."""
-
-    active_parameters: int
-    vocab_size: int = 4096
-    """That of the embedded tokenizer bpe-4096."""
-    num_layers: int = 4

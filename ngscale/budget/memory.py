@@ -85,8 +85,7 @@ def cache_of(
 def _cached(block: Attention) -> dict[str, int]:
     """The factors of ``cached_values``; those of a compressed attention are a mean, rounded up."""
     if isinstance(block, GroupedAttention) and block.caches_kv and block.indexer is None:
-        columns = block.head_dim + block.value_head_dim
-        return {"KV heads": block.num_kv_heads, "K and V columns": columns}
+        return {"KV heads": block.num_kv_heads, "K and V columns": 2 * block.head_dim}
     if isinstance(block, LatentAttention):
         return {"latent and rotary columns": block.cached_values}
     return {"values": block.cached_values}
@@ -211,9 +210,8 @@ def _layer_activation_bytes(layer: Layer, hidden_size: int) -> int:
 def _attention_activations(block: Attention) -> tuple[int, int]:
     """bf16 values and fp32 values."""
     if isinstance(block, GroupedAttention):
-        key_value = block.num_kv_heads * (block.head_dim + block.value_head_dim)
-        out = block.num_heads * block.value_head_dim
-        return block.query_dim + key_value + block.gate_dim + out, block.num_heads
+        key_value = 2 * block.num_kv_heads * block.head_dim
+        return 2 * block.query_dim + key_value + block.gate_dim, block.num_heads
     if isinstance(block, LatentAttention):
         query_dim = block.num_heads * (block.qk_nope_head_dim + block.qk_rope_head_dim)
         latents = 2 * (block.q_lora_rank or 0) + 2 * block.kv_lora_rank + block.qk_rope_head_dim

@@ -25,7 +25,7 @@ from ngscale.model_spec import (
     LatentAttention,
     Layer,
 )
-from ngscale.ngram_params import ngram_parameters
+from ngscale.params import ngram_groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +107,10 @@ def _stage(design: Design, ranks: Ranks, index: int, own: Counter[Layer], places
     for spec, gate in zip_longest(design.ngrams, design.gates):
         if not set(spec.layers or (0,)) & set(places):
             continue
-        held = ceil(spec.physical_rows / (ranks.table_shards or ranks.tp))
-        rows += held
-        parameters["ngram_tables"] += held * design.table_width(spec)
-        ngram = ngram_parameters(spec, hidden_size=model.hidden_size, gate=gate)
-        parameters["ngram_projections"] += ngram.projections
-        parameters["norms"] += model.hidden_size * (spec.amplification == "layernorm")
+        shards = ranks.table_shards or ranks.tp
+        rows += ceil(spec.physical_rows / shards)
+        for group, count in ngram_groups(design, spec, gate, tp=ranks.tp, shards=shards).items():
+            parameters[group] += count
     return Stage(layers=layers, parameters=parameters, table_rows=rows)
 
 

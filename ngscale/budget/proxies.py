@@ -1,13 +1,14 @@
 """``--proxy``: the small design, its parameter-equivalent MoE and the placebo, and their report."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
-from ngscale.budget.limits import ProxySize
 from ngscale.design import Design, decoder_config
 from ngscale.params import parameter_equivalent_moe, total_parameters
+from ngscale.proxy_size import ProxySize
 from ngscale.records import Column, Section, Table
+from ngscale.spec import capacity_1
 from ngscale.units import format_count
 
 
@@ -20,24 +21,14 @@ def proxy_results(design: Design, size: ProxySize) -> dict[str, Any]:
     """
     from ngscale.proxy import proxy  # brings numpy
 
-    found = proxy(
-        design,
-        active=size.active_parameters,
-        vocab_size=size.vocab_size,
-        num_layers=size.num_layers,
-    )
-    spec = found.design.ngram
-    assert spec is not None
-    placebo = replace(spec, table_rows=(1,) * spec.num_tables, row_family="explicit")
+    found = proxy(design, size)
     designs = {
         "design": found.design,
         "parameter-equivalent-moe": parameter_equivalent_moe(found.design),
-        "capacity-1": replace(found.design, ngrams=(placebo,)),
+        "capacity-1": replace(found.design, ngrams=tuple(map(capacity_1, found.design.ngrams))),
     }
     return {
-        "kept": [asdict(one) for one in found.kept],
-        "resonance": found.resonance,
-        "lost": list(found.lost),
+        **found.account,
         "designs": {
             name: {"total_parameters": total_parameters(one), "config": decoder_config(one)}
             for name, one in designs.items()

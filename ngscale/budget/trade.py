@@ -13,7 +13,7 @@ from ngscale.architectures import with_experts, with_keys
 from ngscale.budget.design_facts import shortcut_layers, vocabulary_counted
 from ngscale.budget.evidence.facts import Facts
 from ngscale.design import Design
-from ngscale.errors import NoResultError, SpecError
+from ngscale.errors import NoResultError
 from ngscale.model_spec import Experts, ModelSpec
 from ngscale.ngram_config import with_longcat_tables, without_tables
 from ngscale.params import (
@@ -22,10 +22,12 @@ from ngscale.params import (
     active_parameters,
     bytes_per_parameter,
     moe_of,
+    most_active,
+    num_moe_layers,
     parameter_groups,
     total_parameters,
 )
-from ngscale.spec import MAX_TABLE_ROWS, Amplification
+from ngscale.spec import MAX_TABLE_ROWS
 
 _WIDTH_MULTIPLE = 64
 _OFF = 0.02
@@ -127,8 +129,6 @@ def mixtures(model: ModelSpec, active: int | None, dtype: Dtype) -> list[Mixture
         NoResultError: no width and top-k come within 2% of ``active``.
     """
     own = moe_of(model)
-    if model.expert_keys is None:
-        raise SpecError(f"{model.model_type} has no experts whose number could vary")
     width, top_k = own.expert.intermediate_size, own.top_k
     if active is not None:
         width, top_k = _closest(model, own, active)
@@ -139,7 +139,7 @@ def mixtures(model: ModelSpec, active: int | None, dtype: Dtype) -> list[Mixture
     if top_k % 2 == 0:
         found.append((2 * width, top_k // 2))
     made = [_mixture(model, own, width, top_k, dtype) for width, top_k in found]
-    wanted = active or active_parameters(Design(model=model))[ACTIVE_CONVENTION].maximum
+    wanted = active or most_active(Design(model=model))
     # Shared experts are as wide as routed ones in some families, and change with them.
     return [
         one for one in made if abs(one.at(one.active, own.num_experts) - wanted) <= _OFF * wanted
@@ -153,11 +153,8 @@ def _closest(model: ModelSpec, own: Experts, active: int) -> tuple[int, int]:
     for top_k in range(1, min(own.num_routed, 4 * own.top_k) + 1):
         for tried in {width, *range(_WIDTH_MULTIPLE, 4 * width + 1, _WIDTH_MULTIPLE)}:
             choices.append((tried, top_k))
-    slope = own.expert.matmul_parameters // width * _copies(model)
-    constant = (
-        active_parameters(Design(model=model))[ACTIVE_CONVENTION].maximum
-        - slope * width * own.active_range[1]
-    )
+    slope = own.expert.matmul_parameters // width * num_moe_layers(model)
+    constant = most_active(Design(model=model)) - slope * width * own.active_range[1]
 
     def distance(choice: tuple[int, int]) -> tuple[int, int, int]:
         tried, top_k = choice
@@ -173,10 +170,6 @@ def _closest(model: ModelSpec, own: Experts, active: int) -> tuple[int, int]:
             f"parameters and the nearest design {found:,}; experts cannot make up the difference"
         )
     return best
-
-
-def _copies(model: ModelSpec) -> int:
-    return sum(count for count, _ in model.moe_layers)
 
 
 def _mixture(model: ModelSpec, own: Experts, width: int, top_k: int, dtype: Dtype) -> Mixture:
@@ -217,9 +210,7 @@ def _mixture(model: ModelSpec, own: Experts, width: int, top_k: int, dtype: Dtyp
         intermediate_size=width,
         top_k=top_k,
         total=affine([total_parameters(Design(model=one)) for one in changed]),
-        active=affine(
-            [active_parameters(Design(model=one))[ACTIVE_CONVENTION].maximum for one in changed]
-        ),
+        active=affine([most_active(Design(model=one)) for one in changed]),
         weight_bytes=affine(weights),
         read_bytes=affine(read),
         expert_bytes=(groups[1]["experts"] - groups[0]["experts"]) * bytes_of["experts"],
@@ -279,16 +270,12 @@ def _trade(
     )
 
 
-def config_of(trade: Trade, ratio: float | None, amplification: Amplification) -> dict[str, Any]:
+def config_of(trade: Trade, ratio: float | None) -> dict[str, Any]:
     """config.json of the design, its tables at a ratio of LongCat's formula; without, no tables."""
     model = with_experts(trade.mixture.model, trade.num_experts)
     config = without_tables(model.config)
     if ratio is None:
         return config
     return with_longcat_tables(
-        config,
-        ratio=ratio,
-        max_order=trade.max_order,
-        num_subtables=trade.num_subtables,
-        amplification=amplification,
+        config, ratio=ratio, max_order=trade.max_order, num_subtables=trade.num_subtables
     )

@@ -1,8 +1,7 @@
 """The user's own ``ngscale train-small`` records, as far as the allocation curve can use them.
 
-A record counts with at least three seeds and 20 training tokens per active parameter, the lines
-below which ``train-small`` itself concludes nothing. Whether its interval contains 0 plays no part:
-leaving out the undecided would leave in the lucky.
+A record counts that is large enough for ``train-small`` itself (``ngscale/conclusive.py``). Whether
+its interval contains 0 plays no part: leaving out the undecided would leave in the lucky.
 """
 
 import hashlib
@@ -13,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ngscale.config_reader import ConfigReader
+from ngscale.conclusive import smoke_test_reasons
+from ngscale.config_reader import ConfigReader, read_config
 from ngscale.errors import InputError
 from ngscale.records import SCHEMA_VERSION
 
-_MIN_SEEDS = 3
-_MIN_TOKENS_PER_ACTIVE_PARAMETER = 20
 _MOST = 2**63 - 1
 
 
@@ -64,25 +62,21 @@ def read_training_records(directory: Path) -> TrainingRecords:
         if reader is None:
             continue
         for pair, tokens in _pairs(reader, path.parent.relative_to(directory).as_posix()):
-            problem = _problem(pair, tokens)
-            if problem is None:
-                pairs.append(pair)
+            reasons = smoke_test_reasons(
+                num_seeds=len(pair.differences_nats),
+                tokens_per_active_parameter=tokens / pair.active_parameters,
+            )
+            if reasons:
+                left_out.append(f"{pair.name}: {'; '.join(reasons)}")
             else:
-                left_out.append(f"{pair.name}: {problem}")
+                pairs.append(pair)
     return TrainingRecords(pairs=tuple(pairs), left_out=tuple(left_out))
 
 
 def _read(path: Path) -> ConfigReader | None:
     """The record, None where it is another verb's."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise InputError(f"{path}: is not JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: holds no JSON object, so it is no record")
-    reader = ConfigReader(values, str(path))
+    reader = read_config(path, "record.json")
+    values = reader.values
     if not isinstance(values.get("verb"), str):
         raise reader.fail("verb", f"must be a string, got {json.dumps(values.get('verb'))}")
     if values["verb"] != "train-small":
@@ -166,16 +160,3 @@ def _objects(reader: ConfigReader, key: str) -> list[ConfigReader]:
         ConfigReader(item, reader.source, f"{reader.prefix}{key}[{index}].")
         for index, item in enumerate(found)
     ]
-
-
-def _problem(pair: TrainedPair, tokens: int) -> str | None:
-    num_seeds = len(pair.differences_nats)
-    if num_seeds < _MIN_SEEDS:
-        return f"{num_seeds} seeds, fewer than {_MIN_SEEDS}"
-    density = tokens / pair.active_parameters
-    if density < _MIN_TOKENS_PER_ACTIVE_PARAMETER:
-        return (
-            f"{density:.2g} training tokens per active parameter, fewer than "
-            f"{_MIN_TOKENS_PER_ACTIVE_PARAMETER}"
-        )
-    return None

@@ -255,7 +255,6 @@ class Extrapolator:
         sample: Occurrences,
         *,
         num_possible: float = math.inf,
-        seed: int = _SEED,
     ) -> None:
         """``now`` is the whole corpus's spectrum, ``sample`` the n-grams drawn from it, and
         ``num_possible`` the n-grams there are, V0**n.
@@ -269,7 +268,7 @@ class Extrapolator:
         self._num_possible = num_possible
         self._sample = sample
         self._rarest = _rarest(sample)
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(_SEED)
         self._law = fit(octave_counts(sample, _NUM_ORDERS, rng))
         doublings = int(math.log2(sample.num_docs / _MIN_HINDCAST_DOCUMENTS))
         self._doublings = min(_MAX_HINDCAST_DOUBLINGS, doublings)

@@ -9,6 +9,7 @@ from ngscale import presets
 from ngscale.commands.answer import JsonOption, OutOption, answer, starting
 from ngscale.errors import InputError, UsageError
 from ngscale.params import Dtype
+from ngscale.proxy_size import PROXY_LAYERS, PROXY_VOCAB, ProxySize
 from ngscale.safetensors_header import TensorHeader, inside, read_headers
 
 _complete = starting(presets.names)
@@ -105,8 +106,10 @@ def budget(
     ] = None,
     proxy_vocab: Annotated[
         int, typer.Option(metavar="V0", min=256, help="Base vocabulary of --proxy.")
-    ] = 4096,
-    proxy_layers: Annotated[int, typer.Option(metavar="L", min=1, help="Layers of --proxy.")] = 4,
+    ] = PROXY_VOCAB,
+    proxy_layers: Annotated[
+        int, typer.Option(metavar="L", min=1, help="Layers of --proxy.")
+    ] = PROXY_LAYERS,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show how every cost is computed, line by line.")
     ] = False,
@@ -120,7 +123,7 @@ def budget(
     import hashlib
 
     from ngscale.budget import Ranks, Workload, build, report
-    from ngscale.budget.limits import Limits, ProxySize
+    from ngscale.budget.limits import Limits
     from ngscale.budget.training_records import read_training_records
     from ngscale.design import read_design
     from ngscale.params import total_parameters

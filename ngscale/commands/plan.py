@@ -22,7 +22,7 @@ from ngscale.commands.answer import (
 )
 from ngscale.commands.source import read_source
 from ngscale.errors import UsageError
-from ngscale.train_small.waiting import wait_asleep
+from ngscale.train_small.threads import wait_asleep
 
 if TYPE_CHECKING:
     from ngscale.budget.limits import Limits

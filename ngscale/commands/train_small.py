@@ -19,7 +19,7 @@ from ngscale.commands.answer import (
 )
 from ngscale.commands.source import read_source
 from ngscale.errors import MissingExtraError, UsageError
-from ngscale.train_small.waiting import wait_asleep
+from ngscale.train_small.threads import wait_asleep
 
 _DEVICES = ("auto", "cpu", "cuda")
 _SCHEDULES = ("wsd", "cosine")

@@ -7,7 +7,7 @@ with and is added to.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from jaxtyping import Float, Int64
@@ -19,10 +19,10 @@ from ngscale.errors import SpecError
 from ngscale.model.attention import Attention, LatentAttention, Rotary, rotary
 from ngscale.model.embedding import NgramEmbedding, NgramReader, embedding_std
 from ngscale.model.feed_forward import EmbeddedFeedForward, FeedForward
-from ngscale.model.initialise import fill_normal, fill_slices
+from ngscale.model.initialise import fill_normal, fill_slices, undrawn_embedding
 from ngscale.model.longcat_keys import decoder_keys
 from ngscale.model.loss import linear_cross_entropy
-from ngscale.model.moe import MixtureOfExperts
+from ngscale.model.moe import MixtureOfExperts, Router
 from ngscale.model.rms_norm import RMSNorm
 from ngscale.spec import NgramSpec
 from ngscale.tensor_groups import group_of
@@ -119,7 +119,7 @@ class Decoder(nn.Module):
                 model.vocab_size, model.hidden_size, spec, compressed_ids=_ids(spec, compressed_ids)
             )
         else:
-            self.embed_tokens = nn.Embedding(model.vocab_size, model.hidden_size)
+            self.embed_tokens = undrawn_embedding(model.vocab_size, model.hidden_size)
         readers = _readers(design, model, compressed_ids)
         embeddings = _dense_embeddings(design, model, compressed_ids)
         self.layers = nn.ModuleList(
@@ -187,12 +187,13 @@ class Decoder(nn.Module):
                 scale = into_stream if name.endswith(_INTO_STREAM) else 1.0
                 fill = fill_slices if group in ("experts", "router") else fill_normal
                 fill(weight, std=scale / math.sqrt(weight.shape[-1]), seed=seed, name=name)
+        for router in self.routers():
+            router.e_score_correction_bias.zero_()
         for index, layer in enumerate(self.layers):
             self._initialise_ngrams(layer, seed, f"layers.{index}.")
 
     def _initialise_ngrams(self, layer: nn.Module, seed: int, prefix: str) -> None:
         assert isinstance(layer, Block | ShortcutBlock)
-        layer.mlp.gate.e_score_correction_bias.zero_()
         if layer.ngram is not None:
             layer.ngram.initialise(seed, prefix=prefix)
         if isinstance(layer, Block) or not isinstance(layer.mlps[0], EmbeddedFeedForward):
@@ -206,21 +207,22 @@ class Decoder(nn.Module):
             words = embedding.get_parameter("weight")
             fill_normal(words, std=1.0, seed=seed, name=f"{prefix}word_embeddings")
 
-    def balance_experts(self, rate: float) -> None:
-        """After an optimiser step: steer every router towards equal load."""
+    def routers(self) -> Iterator[Router]:
+        """That of each layer, in their order."""
         for layer in self.layers:
             assert isinstance(layer, Block | ShortcutBlock)
-            layer.mlp.gate.balance(rate)
+            yield layer.mlp.gate
+
+    def balance_experts(self, rate: float) -> None:
+        """After an optimiser step: steer every router towards equal load."""
+        for router in self.routers():
+            router.balance(rate)
 
     def balance_loss(self) -> Float[Tensor, ""]:
         """``router_aux_loss_coef`` times the sequence-wise losses of all routers, summed, of the
         last forward in training; 0 without a coefficient.
         """
-        losses = []
-        for layer in self.layers:
-            assert isinstance(layer, Block | ShortcutBlock)
-            if layer.mlp.gate.balance_loss is not None:
-                losses.append(layer.mlp.gate.balance_loss)
+        losses = [one for router in self.routers() if (one := router.balance_loss) is not None]
         if not losses:
             return self.norm.weight.new_zeros(())
         return self.config.router_aux_loss_coef * torch.stack(losses).sum()
@@ -280,5 +282,7 @@ def _dense_embeddings(
                 compressed_ids=_ids(spec, compressed_ids),
             )
         elif spec.placement == "ple":
-            embeddings[spec.layers[0]] = nn.Embedding(spec.table_rows[0], model.intermediate_size)
+            embeddings[spec.layers[0]] = undrawn_embedding(
+                spec.table_rows[0], model.intermediate_size
+            )
     return embeddings

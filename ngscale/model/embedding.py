@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ngscale.errors import SpecError
 from ngscale.hashing.torch_twin import NgramHash, StreamState
-from ngscale.model.initialise import fill_normal
+from ngscale.model.initialise import fill_normal, undrawn_embedding
 from ngscale.model.precision import autocast_dtype
 from ngscale.model.rms_norm import RMSNorm
 from ngscale.model_spec import NgramGate
@@ -43,7 +43,7 @@ class NgramTables(nn.Module):
             raise SpecError(f"the hash {what} compressed id of every token (compressed_ids)")
         self.spec = spec
         self.table_width = width
-        self.tables = nn.Embedding(spec.physical_rows, width, sparse=sparse_gradient)
+        self.tables = undrawn_embedding(spec.physical_rows, width, sparse=sparse_gradient)
         self.row_ids = NgramHash(spec)
         self.compressed_ids: Tensor | None
         self.register_buffer("compressed_ids", compressed_ids)
@@ -169,7 +169,7 @@ class NgramEmbedding(NgramTables):
         super().__init__(
             spec, width, compressed_ids=compressed_ids, sparse_gradient=sparse_gradient
         )
-        self.word_embeddings = nn.Embedding(vocab_size, hidden_size)
+        self.word_embeddings = undrawn_embedding(vocab_size, hidden_size)
         self.projection: nn.Linear | None = None
         if spec.fusion != "added":
             inputs = self.joint_width + hidden_size * (spec.fusion == "concat")

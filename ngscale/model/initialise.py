@@ -8,7 +8,19 @@ model of 16 experts and in one of 40.
 import hashlib
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+
+def undrawn_embedding(num_rows: int, width: int, *, sparse: bool = False) -> nn.Embedding:
+    """An ``nn.Embedding`` of zeros: its own draw takes long for tables, and is thrown away.
+
+    Zeros that are allocated touch no memory; one fill of it is left, that of ``initialise``.
+    """
+    zeros = torch.zeros(num_rows, width)
+    made: nn.Embedding = nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
+        zeros, freeze=False, sparse=sparse
+    )
+    return made
 
 
 @torch.no_grad()

@@ -22,17 +22,17 @@ Family = Literal["ngram_embeddings", "oe_embed"]
 """How n-gram tensors are called: LongCat-Flash-Lite's way, or LongCat-2.0's."""
 
 _TABLES: Mapping[Family, str] = {
-    "ngram_embeddings": "ngram_embeddings.embedders.{}.weight",
-    "oe_embed": "oe_embed_tokens{}.weight",
+    "ngram_embeddings": "model.ngram_embeddings.embedders.{}.weight",
+    "oe_embed": "model.oe_embed_tokens{}.weight",
 }
 _PROJECTIONS: Mapping[Family, str] = {
-    "ngram_embeddings": "ngram_embeddings.post_projs.{}.weight",
-    "oe_embed": "oe_embed_proj{}.weight",
+    "ngram_embeddings": "model.ngram_embeddings.post_projs.{}.weight",
+    "oe_embed": "model.oe_embed_proj{}.weight",
 }
 _WORD_ALIASES = (
-    "embed_tokens.weight",
-    "ngram_embeddings.word_embeddings.weight",
-    "ngram_embeddings.embed_tokens.weight",
+    "model.embed_tokens.weight",
+    "model.ngram_embeddings.word_embeddings.weight",
+    "model.ngram_embeddings.embed_tokens.weight",
 )
 """The second is a second name of the same tensor in the HF code (mlx-lm keeps it alone)."""
 _LEFT_OUT = re.compile(r"^model\.mtp\.|rotary_emb\.inv_freq$")
@@ -42,19 +42,17 @@ Tensors = Mapping[str, Tensor]
 
 
 def embedding_tensors(
-    embedding: NgramEmbedding, *, family: Family = "ngram_embeddings", prefix: str = "model."
+    embedding: NgramEmbedding, *, family: Family = "ngram_embeddings"
 ) -> dict[str, Tensor]:
     """The embedding as LongCat stores it: the word embedding, each table and each projection."""
-    tensors = {f"{prefix}embed_tokens.weight": embedding.word_embeddings.weight}
+    tensors = {_WORD_ALIASES[0]: embedding.word_embeddings.weight}
     for i in range(embedding.spec.num_tables):
-        tensors[prefix + _TABLES[family].format(i)] = embedding.table(i)
-        tensors[prefix + _PROJECTIONS[family].format(i)] = embedding.table_projection(i)
+        tensors[_TABLES[family].format(i)] = embedding.table(i)
+        tensors[_PROJECTIONS[family].format(i)] = embedding.table_projection(i)
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
 
-def load_embedding(
-    embedding: NgramEmbedding, tensors: Tensors, *, source: str, prefix: str = "model."
-) -> set[str]:
+def load_embedding(embedding: NgramEmbedding, tensors: Tensors, *, source: str) -> set[str]:
     """Copy LongCat's tensors, of either family, into the embedding; the names that were read.
 
     Raises:
@@ -62,20 +60,20 @@ def load_embedding(
     """
     reader = _Reader(tensors, source)
     family: Family = "ngram_embeddings"
-    if any(name.startswith(f"{prefix}oe_embed_") for name in tensors):
+    if any(name.startswith("model.oe_embed_") for name in tensors):
         family = "oe_embed"
-    words = [prefix + name for name in _WORD_ALIASES if prefix + name in tensors]
+    words = [name for name in _WORD_ALIASES if name in tensors]
     with torch.no_grad():
         weight = embedding.word_embeddings.weight
-        weight.copy_(reader.get(words[0] if words else f"{prefix}{_WORD_ALIASES[0]}", weight))
+        weight.copy_(reader.get(words[0] if words else _WORD_ALIASES[0], weight))
         for name in words[1:]:
             if not torch.equal(reader.get(name, weight).to(weight), weight):
                 raise InputError(f"{source}: {name}: differs from {words[0]}, its other name")
         for i in range(embedding.spec.num_tables):
             table = embedding.table(i)
-            table.copy_(reader.rows(prefix + _TABLES[family].format(i), table))
+            table.copy_(reader.rows(_TABLES[family].format(i), table))
             projection = embedding.table_projection(i)
-            name = prefix + _PROJECTIONS[family].format(i)
+            name = _PROJECTIONS[family].format(i)
             projection.copy_(reader.either_way(name, projection))
     return reader.used
 
@@ -140,7 +138,7 @@ def longcat_tensors(decoder: Decoder, *, family: Family = "ngram_embeddings") ->
     if isinstance(decoder.embed_tokens, NgramEmbedding):
         tensors |= embedding_tensors(decoder.embed_tokens, family=family)
     else:
-        tensors["model.embed_tokens.weight"] = state["embed_tokens.weight"]
+        tensors[_WORD_ALIASES[0]] = state["embed_tokens.weight"]
     for layer in range(decoder.config.num_hidden_layers):
         gate_up = state[f"layers.{layer}.mlp.experts.gate_up_proj"]  # (X, 2F, D)
         down = state[f"layers.{layer}.mlp.experts.down_proj"]
@@ -165,7 +163,7 @@ def load_longcat_tensors(decoder: Decoder, tensors: Tensors, *, source: str) -> 
         reader.used |= load_embedding(decoder.embed_tokens, tensors, source=source)
     else:
         words = state["embed_tokens.weight"]
-        words.copy_(reader.get("model.embed_tokens.weight", words))
+        words.copy_(reader.get(_WORD_ALIASES[0], words))
     for name, own in _own_names(decoder).items():
         state[own].copy_(reader.get(name, state[own]))
     for layer in range(decoder.config.num_hidden_layers):

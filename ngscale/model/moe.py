@@ -39,6 +39,8 @@ class Router(nn.Module):
     load and lowers it for the others, zero experts included. Source: DeepSeek-V3 (arXiv:2412.19437,
     sec. 2.1.2) and loss-free balancing (arXiv:2408.15664).
 
+    ``eval_load`` [X+Z] counts the rows that each got in evaluation mode, until somebody zeroes it.
+
     ``balance_loss`` is, of the last forward in training, the sequence-wise loss of DeepSeek-V3's
     Eq. 17 to 20 without its coefficient; None where the coefficient is 0.
     """
@@ -56,8 +58,11 @@ class Router(nn.Module):
         self.bias = nn.Parameter(torch.empty(num_routed)) if model.router_bias else None
         self.e_score_correction_bias: Tensor
         self.load: Tensor
+        self.eval_load: Tensor
         self.register_buffer("e_score_correction_bias", torch.zeros(num_routed))
         self.register_buffer("load", torch.zeros(num_routed), persistent=False)
+        eval_load = torch.zeros(num_routed, dtype=torch.int64)
+        self.register_buffer("eval_load", eval_load, persistent=False)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Routing:
         """Choose for every token."""
@@ -81,6 +86,8 @@ class Router(nn.Module):
             self.load += counts
             if self.wants_balance_loss:
                 self.balance_loss = self._balance_loss(scores, per_sequence)
+        else:
+            self.eval_load += counts.long()
         return Routing(chosen.flatten(0, 1), weights.flatten(0, 1), counts.int())
 
     def _balance_loss(

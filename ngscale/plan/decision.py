@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ngscale.conclusive import MIN_TOKENS_PER_ACTIVE_PARAMETER
 from ngscale.plan.choices import MOE, OWN, Choice, Choices
 from ngscale.plan.grades import Grade, grade
 from ngscale.plan.verdicts import Verdict
-from ngscale.train_small.comparison import MIN_TOKENS_PER_ACTIVE_PARAMETER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ measured; training takes what is left. Memory of training is 16 bytes per parame
 
 from typing import Any
 
-from ngscale.params import ACTIVE_CONVENTION, active_parameters, total_parameters
+from ngscale.params import most_active, total_parameters
 from ngscale.plan import (
     audit_stage,
     candidates_stage,
@@ -98,9 +98,8 @@ def _memory(name: str, request: Request) -> int:
         return _PROCESS_BYTES + _NGRAM_BYTES * tokens * len(orders) + 8 * rows
     design = request.target.design
     if design is not None and (name == schedule_stage.NAME or name.startswith("6-train")):
-        active = active_parameters(design)[ACTIVE_CONVENTION].maximum
-        shrink = shrink_to(device_type(request), None)
-        total = total_parameters(design) * min(1.0, shrink.active / active)
+        size = shrink_to(device_type(request), None).proxy_size
+        total = total_parameters(design) * min(1.0, size.active_parameters / most_active(design))
         return _TORCH_BYTES + int(_STATE_BYTES * total)
     return _PROCESS_BYTES
 

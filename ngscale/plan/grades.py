@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ngscale.train_small.comparison import (
-    MIN_SEEDS,
-    MIN_TOKENS_PER_ACTIVE_PARAMETER,
-    Verdict,
-)
+from ngscale.conclusive import smoke_test_reasons
+from ngscale.train_small.comparison import Verdict
 
 Level = Literal["arithmetic only", "smoke test", "proxy, undecided", "proxy, decided"]
 LEVELS: tuple[Level, ...] = (
@@ -61,14 +58,7 @@ def grade(trained: Trained | None) -> Grade:
         return Grade(level="arithmetic only", num_seeds=0, why="nothing was trained")
     seeds, tokens = trained.num_seeds, trained.tokens_per_active_parameter
     assert trained.verdicts
-    few = []
-    if seeds < MIN_SEEDS:
-        few.append(f"{seeds} seed{'' if seeds == 1 else 's'}, fewer than {MIN_SEEDS}")
-    if tokens < MIN_TOKENS_PER_ACTIVE_PARAMETER:
-        few.append(
-            f"{tokens:.2g} training tokens per active parameter, fewer than "
-            f"{MIN_TOKENS_PER_ACTIVE_PARAMETER}"
-        )
+    few = smoke_test_reasons(num_seeds=seeds, tokens_per_active_parameter=tokens)
     if few:
         return Grade(level="smoke test", num_seeds=seeds, why=" and ".join(few))
     at = f"{seeds} seeds x {tokens:.3g} tokens per active parameter"

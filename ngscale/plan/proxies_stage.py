@@ -5,11 +5,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ngscale.budget.limits import ProxySize
 from ngscale.design import decoder_config, design_of
 from ngscale.errors import NoResultError, SpecError
 from ngscale.ngram_config import DECODER_MODEL_TYPE
-from ngscale.params import ACTIVE_CONVENTION, active_parameters
+from ngscale.params import most_active
 from ngscale.plan.choices import Choice
 from ngscale.plan.request import Request, device_type
 from ngscale.plan.stages import Made, Stage
@@ -44,7 +43,12 @@ def proxies_stage(request: Request, choices: Sequence[Choice]) -> Stage:
         name=NAME,
         inputs=_inputs(choices, shrink),
         make=make,
-        argv=("budget", f"configs/{first.name}.json", "--proxy", str(shrink.active)),
+        argv=(
+            "budget",
+            f"configs/{first.name}.json",
+            "--proxy",
+            str(shrink.proxy_size.active_parameters),
+        ),
     )
 
 
@@ -58,15 +62,10 @@ def _proxy(config: Mapping[str, Any], shrink: Shrink) -> dict[str, Any]:
 
     design = design_of(config)
     own = design.model.model_type == DECODER_MODEL_TYPE
-    if own and active_parameters(design)[ACTIVE_CONVENTION].maximum <= shrink.most_active:
+    if own and most_active(design) <= shrink.most_active:
         return {"config": decoder_config(design), "shrunk": None, "error": None}
-    size = ProxySize(
-        active_parameters=shrink.active,
-        vocab_size=shrink.vocab_size,
-        num_layers=shrink.num_layers,
-    )
     try:
-        found = proxy_results(design, size)
+        found = proxy_results(design, shrink.proxy_size)
     except (SpecError, NoResultError) as error:
         return {"config": None, "shrunk": None, "error": str(error)}
     shrunk = {key: found[key] for key in ("kept", "resonance", "lost")}

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ngscale.conclusive import MIN_TOKENS_PER_ACTIVE_PARAMETER
 from ngscale.design import decoder_config
 from ngscale.errors import ResourceError
-from ngscale.params import ACTIVE_CONVENTION, active_parameters
+from ngscale.params import most_active
 from ngscale.plan.request import Request, hours_of
 from ngscale.plan.stages import Made, Stage
 from ngscale.plan.training import Trainee, training_request
 from ngscale.records import Column, Report, RunRecord, Section, Table
-from ngscale.train_small.comparison import MIN_TOKENS_PER_ACTIVE_PARAMETER
 from ngscale.units import format_count
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def _results(
 ) -> dict[str, Any]:
     names = [one.name for one in trainees]
     most = request.num_candidates or len(names)
-    active = active_parameters(trainees[0].design)[ACTIVE_CONVENTION].maximum
-    wanted = MIN_TOKENS_PER_ACTIVE_PARAMETER * active
+    wanted = MIN_TOKENS_PER_ACTIVE_PARAMETER * most_active(trainees[0].design)
     if hours is None:
         return {
             "trained": names[:most],

@@ -1,6 +1,5 @@
 """A proxy -> a request of train-small. torch is imported inside, for it may not be there."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,29 +46,17 @@ def why_impossible(request: Request, found: list[Trainee]) -> str | None:
     return None
 
 
-def settle_threads() -> None:
-    """As many threads as OMP_NUM_THREADS says, or as there are cores, whatever was done before.
-
-    A parallel kernel of the stages before changes OpenMP's number for the whole process, and with
-    it the last bits of a loss: a plan that is resumed behind them would train other runs.
-    """
-    import torch
-
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    torch.set_num_threads(int(given) if given.isdigit() and int(given) else cores)
-
-
 def training_request(request: Request, trainee: Trainee, *, hours: float | None) -> "run.Request":
     """The design against its MoE, its placebos and its base, on the plan's text.
 
     Raises:
         NgscaleError: whatever the text cannot be read for.
     """
-    settle_threads()
     from ngscale.train_small.candidates import Candidate
     from ngscale.train_small.run import Request as TrainingRequest
+    from ngscale.train_small.threads import settle_threads
 
+    settle_threads()
     assert request.text is not None
     embedded = f"bpe-{trainee.design.model.vocab_size}"
     named = None if trainee.shrunk is not None else request.text.tokenizer

@@ -11,13 +11,12 @@ from ngscale.design import Design
 from ngscale.errors import InputError, SpecError, UsageError
 from ngscale.lattice import relative_length, shortest_ngram_vector
 from ngscale.params import (
-    ACTIVE_CONVENTION,
-    active_parameters,
+    most_active,
     parameter_equivalent_moe,
     total_parameters,
 )
 from ngscale.row_counts import longcat_rows
-from ngscale.spec import NgramSpec, PolynomialHash
+from ngscale.spec import NgramSpec, PolynomialHash, capacity_1
 from ngscale.table_sizes import sound_ratio
 from ngscale.train_small.config import Arm
 from ngscale.units import format_share
@@ -79,10 +78,6 @@ def _equivalent_moe(design: Design) -> Design:
     return moe
 
 
-def _capacity_1(spec: NgramSpec) -> NgramSpec:
-    return replace(spec, table_rows=(1,) * spec.num_tables, row_family="explicit")
-
-
 def unigram(spec: NgramSpec) -> NgramSpec:
     """The same tables, read at the current token's id alone: each has its own size as its base.
 
@@ -120,9 +115,10 @@ def _iso_flop(design: Design) -> Design:
     """
     width = DecoderConfig.of(design.model).moe_intermediate_size
     widths = range(width, 2 * width + _WIDTH_STEP, _WIDTH_STEP)
-    nearest = min(widths, key=lambda w: abs(_active(_of_width(design, w)) - _active(design)))
+    wanted = most_active(design)
+    nearest = min(widths, key=lambda w: abs(most_active(_of_width(design, w)) - wanted))
     if nearest == width:
-        gap = format_share(abs(_active(_of_width(design, width)) / _active(design) - 1))
+        gap = format_share(abs(most_active(_of_width(design, width)) / wanted - 1))
         raise UsageError(
             f"--arm iso-flop: a token costs {MOE_ARM} what it costs the design up to {gap}; no "
             f"width of experts in steps of {_WIDTH_STEP} comes nearer"
@@ -141,10 +137,6 @@ def _of_width(design: Design, width: int) -> Design:
     base = total_parameters(made(few))
     each = total_parameters(made(few + 1)) - base
     return made(few + max(0, round((total_parameters(design) - base) / each)))
-
-
-def _active(design: Design) -> int:
-    return active_parameters(design)[ACTIVE_CONVENTION].maximum
 
 
 def _toggled(spec: NgramSpec) -> NgramSpec:
@@ -168,7 +160,7 @@ def random_bases(spec: NgramSpec) -> NgramSpec:
 
 
 _CHANGED_TABLES = {
-    CAPACITY_1_ARM: _capacity_1,
+    CAPACITY_1_ARM: capacity_1,
     UNIGRAM_ARM: unigram,
     "amplification": _toggled,
     "ideal-hash": random_bases,

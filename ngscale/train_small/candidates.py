@@ -1,7 +1,7 @@
 """What a target on the command line means: designs to train, shrunk where they are too big."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,9 @@ from ngscale.config_reader import read_config
 from ngscale.design import Design, read_design
 from ngscale.errors import InputError, NoResultError, SpecError, UsageError
 from ngscale.ngram_config import DECODER_MODEL_TYPE
-from ngscale.params import ACTIVE_CONVENTION, active_parameters
+from ngscale.params import most_active
 from ngscale.proxy import proxy
+from ngscale.proxy_size import ProxySize
 from ngscale.train_small.config import DEFAULT_DESIGN, DEFAULT_TOKENIZER
 
 
@@ -21,21 +22,18 @@ class Shrink:
 
     most_active: int
     """Active parameters above which a design is too big."""
-    active: int
-    """Of its proxy."""
-    vocab_size: int = 4096
-    """That of the embedded tokenizer bpe-4096."""
-    num_layers: int = 4
+    proxy_size: ProxySize
 
 
-CPU_SHRINK = Shrink(most_active=20_000_000, active=1_000_000)
-CUDA_SHRINK = Shrink(most_active=500_000_000, active=10_000_000)
+CPU_SHRINK = Shrink(most_active=20_000_000, proxy_size=ProxySize(active_parameters=1_000_000))
+CUDA_SHRINK = Shrink(most_active=500_000_000, proxy_size=ProxySize(active_parameters=10_000_000))
 
 
 def shrink_to(device: str, active: int | None) -> Shrink:
     """What a device can train, or no more than ``active``."""
-    shrink = CUDA_SHRINK if device == "cuda" else CPU_SHRINK
-    return shrink if active is None else replace(shrink, most_active=active, active=active)
+    if active is not None:
+        return Shrink(most_active=active, proxy_size=ProxySize(active_parameters=active))
+    return CUDA_SHRINK if device == "cuda" else CPU_SHRINK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,25 +136,12 @@ def _embedded(candidate: Candidate) -> str:
 
 def _candidate(name: str, path: Path, design: Design, shrink: Shrink) -> Candidate:
     own = design.model.model_type == DECODER_MODEL_TYPE
-    active = active_parameters(design)[ACTIVE_CONVENTION].maximum
+    active = most_active(design)
     if own and active <= shrink.most_active:
         return Candidate(name=name, design=design)
     try:
-        found = proxy(
-            design,
-            active=shrink.active,
-            vocab_size=shrink.vocab_size,
-            num_layers=shrink.num_layers,
-        )
+        found = proxy(design, shrink.proxy_size)
     except (SpecError, NoResultError) as error:
         why = f"has {active:,} active parameters" if own else f"is a {design.model.model_type}"
         raise InputError(f"{path}: {why} and cannot be shrunk: {error}") from error
-    return Candidate(
-        name=name,
-        design=found.design,
-        shrunk={
-            "kept": [asdict(one) for one in found.kept],
-            "resonance": found.resonance,
-            "lost": list(found.lost),
-        },
-    )
+    return Candidate(name=name, design=found.design, shrunk=found.account)

@@ -130,15 +130,9 @@ class CellStore:
         directory = self._directory(self.out, arm, seed)
         if self.keep_weights:
             save_decoder(decoder, arm.design, directory)
-        result = cell.run
         document = {
             "inputs": dict(inputs),
-            "result": {
-                "val_loss_nats": result.val_loss_nats,
-                "train_curve": result.train_curve,
-                "val_curve": result.val_curve,
-                "val_by_seen": [asdict(item) for item in result.val_by_seen],
-            },
+            "result": asdict(cell.run),
             "use": asdict(cell.use),
         }
         write_atomic(directory / "run.json", dump_json(document).encode())

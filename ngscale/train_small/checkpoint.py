@@ -54,12 +54,6 @@ class Saved:
     path: Path
     document: dict[str, Any]
 
-    @property
-    def step(self) -> int:
-        """Steps that were done."""
-        step: int = self.document["step"]
-        return step
-
 
 class Checkpoints:
     """The checkpoints of one run, of which the last ``keep`` stay."""

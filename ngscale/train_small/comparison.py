@@ -9,11 +9,9 @@ from typing import Literal, NamedTuple
 
 from scipy import optimize, stats
 
-MIN_SEEDS = 3
+from ngscale.conclusive import MIN_SEEDS, smoke_test_reasons
+
 MIN_EQUIVALENCE_SEEDS = 6
-MIN_TOKENS_PER_ACTIVE_PARAMETER = 20
-"""About the compute-optimal ratio (Chinchilla, arXiv:2203.15556); below it the loss still falls
-steeply, and orderings of arms can turn."""
 CONFIDENCE = 0.95
 POWER = 0.8
 MARGIN_NATS = 0.005
@@ -57,17 +55,6 @@ class Comparison:
     detectable_difference: float | None
     """What these seeds with this sd would find in four of five runs, by one test at 5%."""
     verdict: Verdict
-
-
-def compare(
-    baseline: str,
-    design: Sequence[float],
-    other: Sequence[float],
-    *,
-    margin: float = MARGIN_NATS,
-) -> Comparison:
-    """One comparison that stands alone."""
-    return compare_all([Pair(baseline, design, other)], margin=margin)[0]
 
 
 def compare_all(pairs: Sequence[Pair], *, margin: float = MARGIN_NATS) -> list[Comparison]:
@@ -203,14 +190,9 @@ def inconclusive_reasons(
     A run concludes nothing with fewer than 3 seeds, with fewer than about 20 training tokens per
     active parameter, or as far as a comparison is undecided.
     """
-    reasons = []
-    if num_seeds < MIN_SEEDS:
-        reasons.append(f"fewer than {MIN_SEEDS} seeds ({num_seeds})")
-    if tokens_per_active_parameter < MIN_TOKENS_PER_ACTIVE_PARAMETER:
-        reasons.append(
-            f"{tokens_per_active_parameter:.2g} training tokens per active parameter, fewer than "
-            f"{MIN_TOKENS_PER_ACTIVE_PARAMETER}"
-        )
+    reasons = smoke_test_reasons(
+        num_seeds=num_seeds, tokens_per_active_parameter=tokens_per_active_parameter
+    )
     undecided = [item for item in comparisons if item.verdict == "undecided"]
     if undecided and len(undecided) == len(comparisons):
         reasons.append("nothing is decided")

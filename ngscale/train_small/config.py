@@ -5,7 +5,7 @@ from typing import Literal
 
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design
-from ngscale.params import active_parameters
+from ngscale.params import most_active
 from ngscale.policy import mode_policy
 from ngscale.spec import longcat_spec
 
@@ -102,4 +102,4 @@ class Arm:
     @property
     def active_parameters(self) -> int:
         """Per token, with projections and lm_head and without the rows of embeddings read."""
-        return active_parameters(self.design)["with_projections"].maximum
+        return most_active(self.design)

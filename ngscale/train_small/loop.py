@@ -138,9 +138,7 @@ def _resume(trainer: Trainer, checkpoints: Checkpoints | None) -> Progress:
     saved = None if checkpoints is None else checkpoints.latest()
     if saved is None:
         return Progress()
-    load_state(
-        saved, trainer.decoder, trainer.optimiser, {"loss_sum": trainer.loss_sum}, trainer.world
-    )
+    load_state(saved, trainer)
     try:
         return Progress.read(saved.document["progress"])
     except (KeyError, TypeError, ValueError) as error:
@@ -148,10 +146,7 @@ def _resume(trainer: Trainer, checkpoints: Checkpoints | None) -> Progress:
 
 
 def _save(trainer: Trainer, progress: Progress, checkpoints: Checkpoints) -> None:
-    tensors = save_state(
-        trainer.decoder, trainer.optimiser, {"loss_sum": trainer.loss_sum}, trainer.world
-    )
-    checkpoints.save(progress.step, tensors, asdict(progress))
+    checkpoints.save(progress.step, save_state(trainer), asdict(progress))
 
 
 def _log_training(

@@ -20,15 +20,16 @@ def least_bytes(arm: Arm, training: Training, world: World) -> int:
     """A lower bound of one rank's memory in bytes, all in float32.
 
     The backbone four times (weights, gradients, AdamW's two moments), the rank's share of the
-    tables' weights, and the logits of a part of a batch three times (logits, their logarithms,
-    their gradient). Not counted: other activations, and the state of rows as they are seen.
+    tables' weights, and the logits of its share of a batch twice (with their logarithms): training
+    holds few of them at a time, evaluation holds all, in one part. Not counted: other activations,
+    and the state of rows as they are seen.
     """
     groups = parameter_groups(arm.design)
     tables = groups.get("ngram_tables", 0)
     backbone = sum(groups.values()) - tables
-    tokens = training.tokens_per_step // (training.accumulation * world.size)
+    tokens = training.tokens_per_step // world.size
     vocab_size = DecoderConfig.of(arm.design.model).vocab_size
-    floats = 4 * backbone + -(-tables // world.size) + 3 * tokens * vocab_size
+    floats = 4 * backbone + -(-tables // world.size) + 2 * tokens * vocab_size
     return _FLOAT_BYTES * floats
 
 

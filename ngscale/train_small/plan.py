@@ -35,8 +35,8 @@ class ArmCost:
     """Peak while it was measured: of the device's allocator, or of the whole process on a CPU."""
 
     def run_s(self, num_steps: int, training: Training) -> float:
-        """One run: set-up, steps and evaluations, one of them for the load of the experts."""
-        num_evals = min(training.num_evals, num_steps) + 1
+        """One run: set-up, steps and evaluations."""
+        num_evals = min(training.num_evals, num_steps)
         return self.setup_s + num_steps * self.step_s + num_evals * self.eval_s
 
 

@@ -43,8 +43,6 @@ class RowTable(nn.Module):
 
     def own(self, ids: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
         """``ids`` in this share's numbers; ``len(weight)`` for the rows of others."""
-        if self.world.size == 1:
-            return ids
         held = (ids >= self.start) & (ids < self.end)
         return torch.where(held, ids - self.start, len(self.weight))
 
@@ -95,20 +93,12 @@ class _LookUp(torch.autograd.Function):
         return None, None, None
 
 
-def put_row_tables(decoder: Decoder, world: World) -> list[RowTable]:
+def put_row_tables(decoder: Decoder, world: World) -> None:
     """Replace the decoder's n-gram tables; their names and initial rows stay."""
-    return [
-        _replace(decoder, name, module, world)
-        for name, module in list(decoder.named_modules())
-        if isinstance(module, nn.Embedding) and group_of(f"{name}.weight") == "ngram_tables"
-    ]
-
-
-def _replace(decoder: Decoder, name: str, module: nn.Embedding, world: World) -> RowTable:
-    parent, _, child = name.rpartition(".")
-    table = RowTable(module.weight, world)
-    setattr(decoder.get_submodule(parent), child, table)
-    return table
+    for name, module in list(decoder.named_modules()):
+        if isinstance(module, nn.Embedding) and group_of(f"{name}.weight") == "ngram_tables":
+            parent, _, child = name.rpartition(".")
+            setattr(decoder.get_submodule(parent), child, RowTable(module.weight, world))
 
 
 def row_tables(decoder: Decoder) -> Iterator[tuple[str, RowTable]]:

@@ -92,22 +92,16 @@ class Request:
         return self.candidates[0].design
 
 
-def train_small(request: Request, store: CellStore) -> RunRecord:
-    """Train every arm over every seed and compare them.
+def run_job(job: "Job") -> tuple[RunRecord, dict[str, float]]:
+    """Train every arm over every seed: the record, and tokens/s by arm, which are no part of it.
 
     Both arms of a pair share the seed: the same batches in the same order, and equal initial
     weights wherever both have the tensor (``model/initialise.py``).
 
     Raises:
-        InputError: the corpus or tokenizer does not fit the design.
         NoResultError: a loss is not finite.
         ResourceError: the time does not hold one run of every arm.
     """
-    return run_job(plan_job(request, store))[0]
-
-
-def run_job(job: "Job") -> tuple[RunRecord, dict[str, float]]:
-    """Train what was planned: the record, and tokens/s by arm, which are no part of it."""
     pilot = _pilot(job)
     cells = run_cells(job, pilot.seeds if pilot else tuple(range(job.planned_seeds)))
     speeds: dict[str, list[float]] = {arm.name: [] for arm in job.arms}
@@ -216,7 +210,13 @@ class Job:
 
 
 def plan_job(request: Request, store: CellStore) -> Job:
-    """Check what was asked for, measure every arm, settle the number of steps."""
+    """Check what was asked for, measure every arm, settle the number of steps.
+
+    Raises:
+        InputError: the corpus or tokenizer does not fit the design.
+        ResourceError: an arm does not fit the memory, or the time not one step of every arm.
+        UsageError: the device is not there, or does not go with another option.
+    """
     start = time.monotonic()
     per_step = request.training.tokens_per_step
     if request.tokens is not None and request.tokens < per_step:

@@ -2,7 +2,8 @@
 
 ``model.*`` is the decoder's state dict, ``adamw.*`` the moments of the backbone,
 ``rows.<table>.<rank>.*`` those of the rows that a rank has seen, by rows counted over all ranks,
-``run.*`` what adds up on the device. A table's rows are one tensor, in as many shards as ranks.
+``run.loss_sum`` what adds up on the device. A table's rows are one tensor, in as many shards as
+ranks.
 """
 
 import re
@@ -13,58 +14,53 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
-from ngscale.model.decoder import Decoder
 from ngscale.train_small.checkpoint import Saved, check_sizes, load_tensors, sizes
 from ngscale.train_small.distributed import World
 from ngscale.train_small.optimiser import Optimiser
 from ngscale.train_small.row_table import RowTable, row_tables
+from ngscale.train_small.trainer import Trainer
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 _ROW_STATE = ("rows", "exp_avg", "exp_avg_sq", "steps")
 
 
-def save_state(
-    decoder: Decoder, optimiser: Optimiser, running: dict[str, Tensor], world: World
-) -> dict[str, Any]:
+def save_state(trainer: Trainer) -> dict[str, Any]:
     """What a checkpoint of this rank holds."""
-    tensors = _dense_state(decoder, optimiser, running)
-    for name, table in row_tables(decoder):
+    world, tensors = trainer.world, _dense_state(trainer)
+    for name, table in row_tables(trainer.decoder):
         tensors[f"model.{name}"] = _sharded(table, world)
-        for key, tensor in optimiser.tables.states[name].tensors().items():
+        for key, tensor in trainer.optimiser.tables.states[name].tensors().items():
             tensors[f"rows.{name}.{world.rank}.{key}"] = tensor
     return tensors
 
 
-def load_state(
-    saved: Saved, decoder: Decoder, optimiser: Optimiser, running: dict[str, Tensor], world: World
-) -> None:
+def load_state(saved: Saved, trainer: Trainer) -> None:
     """Take all of it up, whatever number of ranks wrote it.
 
     Raises:
         InputError: a file is damaged or of another model.
     """
-    found = sizes(saved)
+    found, decoder, optimiser = sizes(saved), trainer.decoder, trainer.optimiser
     _make_moments(optimiser)
-    dense = _dense_state(decoder, optimiser, running)
+    dense = _dense_state(trainer)
     check_sizes(saved, found, dense)
     targets: dict[str, Any] = dict(dense)
     for name, table in row_tables(decoder):
         whole = torch.empty(table.num_rows, table.weight.shape[1], device="meta")
         check_sizes(saved, found, {f"model.{name}": whole})
-        targets[f"model.{name}"] = _sharded(table, world)
+        targets[f"model.{name}"] = _sharded(table, trainer.world)
     rows = {
         name: torch.empty(size, dtype=dtype)
         for name, (dtype, size) in found.items()
         if name.startswith("rows.")
     }
-    load_tensors(saved, targets | rows, world)
+    load_tensors(saved, targets | rows, trainer.world)
     for name, _ in row_tables(decoder):
         _load_rows(saved, name, rows, optimiser)
 
 
-def _dense_state(
-    decoder: Decoder, optimiser: Optimiser, running: dict[str, Tensor]
-) -> dict[str, Tensor]:
+def _dense_state(trainer: Trainer) -> dict[str, Tensor]:
+    decoder, optimiser = trainer.decoder, trainer.optimiser
     tables = {name for name, _ in row_tables(decoder)}
     tensors = {
         f"model.{name}": tensor.detach()
@@ -75,7 +71,7 @@ def _dense_state(
         if name not in tables:
             for key in _MOMENTS:
                 tensors[f"adamw.{name}.{key}"] = optimiser.backbone.state[weight][key]
-    return tensors | {f"run.{name}": tensor for name, tensor in running.items()}
+    return tensors | {"run.loss_sum": trainer.loss_sum}
 
 
 def _make_moments(optimiser: Optimiser) -> None:

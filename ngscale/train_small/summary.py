@@ -5,12 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ngscale.conclusive import MIN_SEEDS, MIN_TOKENS_PER_ACTIVE_PARAMETER
 from ngscale.records import Column, Figure, Panel, Report, RunRecord, Section, Series, Table
-from ngscale.train_small.comparison import (
-    MIN_EQUIVALENCE_SEEDS,
-    MIN_SEEDS,
-    MIN_TOKENS_PER_ACTIVE_PARAMETER,
-)
+from ngscale.train_small.comparison import MIN_EQUIVALENCE_SEEDS
 
 _METHOD = (
     "Arms: the design; equivalent-moe, the same backbone with the tables' parameters in more "

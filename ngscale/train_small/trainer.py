@@ -121,9 +121,8 @@ class Trainer:
     def _sum_loads(self) -> None:
         """The load of experts is that of all ranks; a count, so its sum is exact."""
         if self.world.size > 1:
-            for name, buffer in self.decoder.named_buffers():
-                if name.endswith(".load"):
-                    sum_over(buffer, self.world)
+            for router in self.decoder.routers():
+                sum_over(router.load, self.world)
 
     def check(self) -> None:
         """Read the flag from the device.
@@ -152,8 +151,10 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self) -> Float[np.ndarray, "n T"]:
-        """The loss at every position of the held-out blocks, nats."""
+        """The loss at every position of the held-out blocks, nats; ``eval_load`` of each router."""
         self.decoder.eval()
+        for router in self.decoder.routers():
+            router.eval_load.zero_()
         parts = []
         for start in range(0, self.num_held_out, self.training.batch_size):
             first = start + self.world.rank * self.share

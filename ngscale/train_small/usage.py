@@ -8,7 +8,6 @@ import torch
 
 from ngscale.hashing.stream import NO_ROW
 from ngscale.hashing.torch_twin import NgramHash
-from ngscale.model.moe import Router, Routing
 from ngscale.spec import NgramSpec
 from ngscale.train_small.data import Blocks
 from ngscale.train_small.trainer import Trainer
@@ -100,21 +99,11 @@ def _summary(table: int, order: int, updates: np.ndarray) -> TableUse:
 
 
 def layer_loads(trainer: Trainer) -> tuple[LayerLoad, ...]:
-    """Load of every router over the held-out blocks (of a rank: over its share of them)."""
-    routers = [module for module in trainer.decoder.modules() if isinstance(module, Router)]
-    loads = {router: np.zeros(len(router.load), np.int64) for router in routers}
-
-    def count(router: torch.nn.Module, _: object, routing: Routing) -> None:
-        assert isinstance(router, Router)
-        loads[router] += routing.counts.cpu().numpy()
-
-    hooks = [router.register_forward_hook(count) for router in routers]
-    try:
-        trainer.evaluate()
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return tuple(_load(layer, loads[router]) for layer, router in enumerate(routers))
+    """Load of every router in the last evaluation (of a rank: over its share of the blocks)."""
+    return tuple(
+        _load(layer, router.eval_load.cpu().numpy())
+        for layer, router in enumerate(trainer.decoder.routers())
+    )
 
 
 def _load(layer: int, counts: np.ndarray) -> LayerLoad:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import assume, given
 from ngscale import presets
 from ngscale.budget import Ranks, Workload, build
 from ngscale.design import Design, read_design
-from ngscale.params import Dtype, moe_of
+from ngscale.params import Dtype, moe_of, ngram_padding
 from ngscale.records import RunRecord, dump_json
 from tests.designs import decoder_designs
+from tests.model.small import PLNE
 
 
 def record_of(name: str, dtype: Dtype = "bf16") -> RunRecord:
@@ -222,3 +224,16 @@ def test_rows_weigh_what_their_type_and_scales_do() -> None:
     assert first["bytes"]["fp8_e8m0"] == 384_006_168 * 264
     assert second["bytes"]["fp8"] == 384_016_682 * 256
     assert first["padding_parameters"] == 0
+
+
+def test_sets_of_tables_in_dense_blocks_are_as_wide_as_those() -> None:
+    """PLNE with F = 24: 4 tables of 6 columns, projections of 24 x 24, as the decoder's tensors."""
+    record = build(PLNE, target="plne", config_sha256="0" * 64, dtype="bf16")
+    found = record.results["ngram_sets"]
+    assert [one["width"] for one in found] == [6, 6]
+    assert [one["projection_parameters"] for one in found] == [24 * 24] * 2
+    assert [one["parameters"] for one in found] == [656 * 6, 256 * 6]
+    groups = record.results["parameters"]["groups"]
+    assert groups["ngram_projections"] == 2 * 24 * 24
+    padded = replace(PLNE, ngrams=tuple(replace(s, row_multiple=100) for s in PLNE.ngrams))
+    assert ngram_padding(padded) == (800 - 656 + 400 - 256) * 6  # each to the next hundred

@@ -112,12 +112,12 @@ def test_anchors_of_one_ratio_reach_no_other() -> None:
 def test_own_records_widen_the_hull_and_move_the_curve() -> None:
     item = trained_anchor(PAIR)
     assert (item.share, item.total_active_ratio, item.change) == pytest.approx((0.3, 25.0, -0.01))
-    records = TrainingRecords(pairs=(PAIR,), left_out=("old: 1 seeds, fewer than 3",))
+    records = TrainingRecords(pairs=(PAIR,), left_out=("old: fewer than 3 seeds (1)",))
     facts = traded(share_of_total=0.3, ratio=24)
     without, with_own = allocation_json(facts), allocation_json(facts, records)
     assert without["here"]["change"] is None
     assert with_own["here"]["change"] is not None
-    assert with_own["records_left_out"] == ["old: 1 seeds, fewer than 3"]
+    assert with_own["records_left_out"] == ["old: fewer than 3 seeds (1)"]
 
 
 def test_seeds_that_disagree_widen_the_band() -> None:

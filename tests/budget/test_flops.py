@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ngscale import presets
 from ngscale.budget.flops import matmuls, num_pairs, pairs
 from ngscale.design import Design, read_design
+from ngscale.model_spec import GroupedAttention, LatentAttention
 from ngscale.params import parameter_groups
 from tests.architectures.test_transformers import CASES, config_of, written
 from tests.budget.configs import DEEPSEEK_V3, LITE, LLAMA_8B
@@ -105,5 +106,8 @@ def test_products_are_those_that_torch_counts(model_type: str, tmp_path: Path) -
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         model(input_ids=torch.arange(tokens)[None], use_cache=False)
-    square = sum(copies * 2 * block.pair_dim for copies, block in design.model.attentions)
+    square = 0
+    for copies, block in design.model.attentions:
+        assert isinstance(block, GroupedAttention | LatentAttention)
+        square += copies * 2 * block.pair_dim
     assert counter.get_total_flops() == tokens * per_token(design) + square * tokens**2

@@ -13,9 +13,8 @@ from ngscale.budget.trade import config_of, mixtures, trades
 from ngscale.design import Design, design_of, read_design
 from ngscale.errors import NoResultError, SpecError
 from ngscale.params import (
-    ACTIVE_CONVENTION,
-    active_parameters,
     bytes_per_parameter,
+    most_active,
     parameter_equivalent_moe,
     parameter_groups,
     total_parameters,
@@ -52,7 +51,7 @@ def test_affine_counts_are_the_designs_own(name: str) -> None:
         for trade in (some[0], some[len(some) // 2], some[-1]):
             base = mixture.model.vocab_size
             ratio = round(trade.table_rows / base, 3) if trade.num_tables else None
-            made = design_of(config_of(trade, ratio, "none"))
+            made = design_of(config_of(trade, ratio))
             spec = made.ngram
             off = 0
             if spec is not None:
@@ -63,7 +62,7 @@ def test_affine_counts_are_the_designs_own(name: str) -> None:
                     trade.num_subtables,
                 )
             assert total_parameters(made) == trade.total_parameters + off
-            assert active_parameters(made)[ACTIVE_CONVENTION].maximum == trade.active_parameters
+            assert most_active(made) == trade.active_parameters
             groups = parameter_groups(made)
             held = sum(
                 count * widths[group]

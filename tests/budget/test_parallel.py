@@ -13,6 +13,7 @@ from ngscale.errors import UsageError
 from ngscale.params import parameter_groups
 from tests.architectures.test_transformers import CASES, config_of, written
 from tests.budget.configs import DEEPSEEK_V3, LITE, LLAMA_8B, changed
+from tests.model.small import PLE, PLNE
 
 
 def held(stage: Stage) -> dict[str, int]:
@@ -37,6 +38,25 @@ def test_one_rank_of_a_preset_holds_everything(name: str) -> None:
     design = read_design(presets.resolve(name))
     (stage,) = split(design, Ranks())
     assert held(stage) == whole(design)
+
+
+@pytest.mark.parametrize("design", [PLE, PLNE])
+def test_one_rank_holds_tables_in_place_of_up_projections(design: Design) -> None:
+    (stage,) = split(design, Ranks())
+    assert held(stage) == whole(design)
+
+
+def test_two_ranks_halve_what_stands_for_up_projections() -> None:
+    """SHORTCUT's dense blocks: D = 32, F = 24; PLE's tables and PLNE's words have V = 64 rows."""
+    (stage,) = split(PLE, Ranks(tp=2))
+    groups = parameter_groups(PLE)
+    assert stage.parameters["per_layer_embedding"] == groups["per_layer_embedding"] // 2 == 64 * 24
+    assert stage.parameters["dense_ffn"] == groups["dense_ffn"] // 2
+    (stage,) = split(PLNE, Ranks(tp=2))
+    groups = parameter_groups(PLNE)
+    for group in ("per_layer_embedding", "ngram_tables", "dense_ffn"):
+        assert stage.parameters[group] == groups[group] // 2, group
+    assert stage.parameters["ngram_projections"] == groups["ngram_projections"]
 
 
 @given(st.integers(1, 14))

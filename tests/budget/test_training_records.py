@@ -90,7 +90,7 @@ def test_too_few_seeds_or_tokens_are_left_out_by_name(tmp_path: Path) -> None:
     found = read_training_records(tmp_path)
     assert found.pairs == ()
     assert found.left_out == (
-        "a: 2 seeds, fewer than 3",
+        "a: fewer than 3 seeds (2)",
         "b: 1 training tokens per active parameter, fewer than 20",
     )
 

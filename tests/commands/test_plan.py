@@ -67,7 +67,7 @@ def test_a_plan_begins_with_the_decision_and_ends_with_files_to_use(
     first = page.splitlines()[0]
     assert first == record["answer"]
     assert first.startswith("narrow: set ngscale to as in configs/ (") or "instead of" in first
-    assert "Evidence: smoke test (1 seed, fewer than 3 and " in first
+    assert "Evidence: smoke test (fewer than 3 seeds (1) and " in first
     assert "nothing at full scale was trained. It would change with " in first
     body = page.split("\n---\n")[0]
     assert body.rstrip().splitlines()[-1].startswith("| configs/")

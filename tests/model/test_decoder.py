@@ -231,11 +231,11 @@ def test_the_balance_loss_is_asked_for_by_its_coefficient() -> None:
     model = decoder_model(replace(CONFIG, router_aux_loss_coef=0.5))
     decoder = initialised(Design(model=model)).train()
     decoder(tokens)
-    gates = [layer.mlp.gate for layer in blocks(decoder)]
-    expected = 0.5 * sum(gate.balance_loss for gate in gates if gate.balance_loss is not None)
+    routers = list(decoder.routers())
+    expected = 0.5 * sum(one.balance_loss for one in routers if one.balance_loss is not None)
     torch.testing.assert_close(decoder.balance_loss(), expected)
     decoder.balance_loss().backward()  # type: ignore[no-untyped-call]
-    assert gates[0].weight.grad is not None
+    assert routers[0].weight.grad is not None
 
 
 @pytest.mark.parametrize("design", [DESIGN, SHORTCUT, GATED, PLNE])

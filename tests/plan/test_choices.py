@@ -1,7 +1,6 @@
 """Which designs are chosen among, and what a patch makes of a config."""
 
 import json
-
 from pathlib import Path
 
 import pytest

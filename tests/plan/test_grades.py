@@ -20,11 +20,15 @@ def test_nothing_trained_is_arithmetic_only() -> None:
 @pytest.mark.parametrize(
     ("num_seeds", "tokens", "why"),
     [
-        (2, 100.0, "2 seeds, fewer than 3"),
-        (1, 100.0, "1 seed, fewer than 3"),
+        (2, 100.0, "fewer than 3 seeds (2)"),
+        (1, 100.0, "fewer than 3 seeds (1)"),
         (3, 19.9, "20 training tokens per active parameter, fewer than 20"),
         (30, 0.34, "0.34 training tokens per active parameter, fewer than 20"),
-        (2, 1.0, "2 seeds, fewer than 3 and 1 training tokens per active parameter, fewer than 20"),
+        (
+            2,
+            1.0,
+            "fewer than 3 seeds (2) and 1 training tokens per active parameter, fewer than 20",
+        ),
     ],
 )
 def test_few_seeds_or_tokens_are_a_smoke_test_whatever_the_verdicts(

@@ -124,9 +124,7 @@ def run(blocks: Blocks, seed: int, directory: Path, point: Point | None) -> None
     )
     result = train(trainer, checkpoints=checkpoints, log=RunLog(directory / LOG_NAME))
     digest = hashlib.sha256(repr(result).encode())
-    running = {"loss_sum": trainer.loss_sum}
-    state = save_state(trainer.decoder, trainer.optimiser, running, trainer.world)
-    for name, tensor in sorted(state.items()):
+    for name, tensor in sorted(save_state(trainer).items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().numpy().tobytes())
     for line in (directory / LOG_NAME).read_text().splitlines():

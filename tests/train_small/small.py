@@ -1,12 +1,17 @@
 """A corpus and a training set-up of seconds."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ngscale.design import Design
+from ngscale.records import RunRecord
 from ngscale.tokens import TokenStream
 from ngscale.train_small.candidates import Candidate
+from ngscale.train_small.cells import CellStore
+from ngscale.train_small.comparison import MARGIN_NATS, Comparison, Pair, compare_all
 from ngscale.train_small.config import Training
-from ngscale.train_small.run import Request
+from ngscale.train_small.run import Request, plan_job, run_job
 from tests.model.small import DESIGN
 
 TRAINING = Training(
@@ -46,3 +51,19 @@ def request(
         device="cpu",
         training=TRAINING,
     )
+
+
+def train_small(asked: Request, store: CellStore) -> RunRecord:
+    """Plan and run."""
+    return run_job(plan_job(asked, store))[0]
+
+
+def compare(
+    baseline: str,
+    design: Sequence[float],
+    other: Sequence[float],
+    *,
+    margin: float = MARGIN_NATS,
+) -> Comparison:
+    """One comparison that stands alone."""
+    return compare_all([Pair(baseline, design, other)], margin=margin)[0]

@@ -12,7 +12,7 @@ from ngscale.design import Design, decoder_config, design_of
 from ngscale.errors import InputError, UsageError
 from ngscale.hashing.definition import row_ids_exact
 from ngscale.hashing.torch_twin import NgramHash
-from ngscale.params import ACTIVE_CONVENTION, active_parameters, parameter_groups, total_parameters
+from ngscale.params import most_active, parameter_groups, total_parameters
 from ngscale.policy import MODES, mode_policy
 from ngscale.table_sizes import is_sound
 from ngscale.train_small.arms import make_arms, random_bases, unigram
@@ -22,10 +22,6 @@ from tests.model.small import DESIGN, MODEL, PLAIN, SPEC
 
 def arms(design: Design, *extra: str) -> dict[str, Design]:
     return {arm.name: arm.design for arm in make_arms(design, extra)}
-
-
-def active(design: Design) -> int:
-    return active_parameters(design)[ACTIVE_CONVENTION].maximum
 
 
 def test_the_five_arms() -> None:
@@ -51,14 +47,14 @@ def test_the_equivalent_moe_has_the_total_and_the_active_parameters_of_the_desig
     made = arms(DEFAULT_DESIGN)
     design, moe = made["design"], made["equivalent-moe"]
     assert total_parameters(moe) == pytest.approx(total_parameters(design), rel=0.01)
-    assert active(moe) == pytest.approx(active(design), rel=0.01)
+    assert most_active(moe) == pytest.approx(most_active(design), rel=0.01)
 
 
 def test_capacity_1_keeps_everything_but_the_rows() -> None:
     made = arms(DEFAULT_DESIGN)
     expected = parameter_groups(made["design"]) | {"ngram_tables": 4 * 32}
     assert parameter_groups(made["capacity-1"]) == expected
-    assert active(made["capacity-1"]) == active(made["design"])
+    assert most_active(made["capacity-1"]) == most_active(made["design"])
 
 
 def test_unigram_tables_keep_every_parameter_and_are_written_as_config() -> None:
@@ -101,7 +97,8 @@ def test_iso_flop_has_the_total_and_costs_what_the_design_costs() -> None:
     design, moe, wide = made["design"], made["equivalent-moe"], made["iso-flop"]
     assert not wide.ngrams
     assert total_parameters(wide) == pytest.approx(total_parameters(design), rel=0.01)
-    assert abs(active(wide) - active(design)) < 0.5 * abs(active(moe) - active(design))
+    wanted = most_active(design)
+    assert abs(most_active(wide) - wanted) < 0.5 * abs(most_active(moe) - wanted)
 
 
 def test_iso_flop_is_refused_where_the_equivalent_moe_is_as_near_as_can_be() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ngscale.design import Design, decoder_config
 from ngscale.errors import InputError, UsageError
-from ngscale.params import ACTIVE_CONVENTION, active_parameters
+from ngscale.params import most_active
 from ngscale.train_small.arms import make_arms
 from ngscale.train_small.candidates import CPU_SHRINK, CUDA_SHRINK, read_target, shrink_to
 from ngscale.train_small.config import DEFAULT_DESIGN
@@ -93,7 +93,7 @@ def test_a_design_without_tables_is_refused(tmp_path: Path) -> None:
 
 def test_a_model_that_is_too_big_is_shrunk_and_says_what_is_lost() -> None:
     (candidate,) = read_target("longcat-flash-lite", CPU_SHRINK).candidates
-    active = active_parameters(candidate.design)[ACTIVE_CONVENTION].maximum
+    active = most_active(candidate.design)
     assert active == pytest.approx(1_000_000, rel=0.25)
     assert candidate.design.model.vocab_size == 4096
     assert candidate.shrunk is not None

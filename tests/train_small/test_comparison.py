@@ -10,13 +10,13 @@ from scipy import stats
 
 from ngscale.train_small.comparison import (
     Pair,
-    compare,
     compare_all,
     detectable_difference,
     holm,
     inconclusive_reasons,
     seeds_needed,
 )
+from tests.train_small.small import compare
 
 LOSSES = st.lists(st.floats(1, 9, allow_nan=False), min_size=3, max_size=8)
 

@@ -17,9 +17,9 @@ import pytest
 import torch
 
 from ngscale.train_small.cells import CellStore
-from ngscale.train_small.comparison import Pair, compare, compare_all
+from ngscale.train_small.comparison import Pair, compare_all
 from ngscale.train_small.run import plan_job, run_cells
-from tests.train_small.small import request
+from tests.train_small.small import compare, request
 
 NUM_RUNS = 24
 NUM_COMPARISONS = 2_000

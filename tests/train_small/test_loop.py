@@ -15,7 +15,8 @@ from ngscale.train_small.loop import OutOfTimeError, train
 from ngscale.train_small.optimiser import rate_factor
 from ngscale.train_small.run import make_blocks
 from ngscale.train_small.trainer import Trainer
-from tests.model.small import DESIGN, PLAIN
+from ngscale.train_small.usage import layer_loads
+from tests.model.small import DESIGN, INDUCTOR_WARNS, PLAIN
 from tests.train_small.small import TRAINING, request
 
 
@@ -38,6 +39,36 @@ def test_training_lowers_both_losses() -> None:
     assert result.val_curve[-1] == (60 * 64, result.val_loss_nats)
     assert result.val_loss_nats < np.log(64)
     assert [tokens for tokens, _ in result.train_curve] == [20 * 64, 40 * 64, 60 * 64]
+
+
+def test_the_last_evaluation_tells_the_load_of_the_experts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    evaluate, calls = Trainer.evaluate, []
+
+    def counted(self: Trainer) -> np.ndarray:
+        calls.append(self.seed)
+        return evaluate(self)
+
+    monkeypatch.setattr(Trainer, "evaluate", counted)
+    one = trainer()
+    train(one)
+    loads = layer_loads(one)
+    assert len(calls) == TRAINING.num_evals
+    assert [load.layer for load in loads] == [0, 1]
+    assert all(1 <= load.max_over_mean <= 2 for load in loads)
+    assert all(2 <= load.effective_experts <= 4 for load in loads)
+
+
+@INDUCTOR_WARNS
+def test_the_load_of_experts_is_counted_in_compiled_layers() -> None:
+    """8 blocks of 16 tokens, two experts each, in the second evaluation as in the first."""
+    one = trainer()
+    for layer in one.decoder.layers:
+        layer.compile(backend="eager")
+    for _ in range(2):
+        one.evaluate()
+        assert [router.eval_load.sum() for router in one.decoder.routers()] == [8 * 16 * 2] * 2
 
 
 def test_two_runs_are_equal_to_the_last_bit() -> None:

@@ -23,12 +23,11 @@ from ngscale.train_small.run import (
     plan_job,
     planned,
     run_job,
-    train_small,
 )
 from ngscale.train_small.summary import build_report
 from ngscale.train_small.trainer import Trainer
 from tests.model.small import DESIGN, SPEC
-from tests.train_small.small import request, stream
+from tests.train_small.small import request, stream, train_small
 
 
 def test_the_record_has_every_arm_run_and_comparison() -> None:

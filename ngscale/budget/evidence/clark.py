@@ -34,11 +34,6 @@ def loss(fit: Fit, *, dense_parameters: float, num_experts: float) -> float:
     return float(10 ** (fit.a * N + fit.b * E + fit.c * N * E + fit.d))
 
 
-def cutoff(fit: Fit) -> float:
-    """The size at which more experts stop helping: ``10**(-b/c)``."""
-    return float(10 ** (-fit.b / fit.c))
-
-
 LAWS = tuple(
     Law(
         key=f"clark.{routing}",

@@ -4,6 +4,7 @@ Between published points the curve is the straight line, told as interpolation; 
 is none. Differences are to the study's own MoE of the same total, so no absolute loss is compared.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -52,7 +53,8 @@ class Difference:
 
 def difference(curve: TradeCurve, facts: Facts) -> Difference:
     """What ``curve`` says of ``facts``; one source, never an average."""
-    problem = outside(curve.validity, amounts(facts), source=curve.source, key=curve.key)
+    known = amounts(facts)
+    problem = outside(curve.validity, known, source=curve.source, key=curve.key)
     share = float(facts.share(curve.denominator))
     last = curve.points[-1].share
     if problem is None and share > last:
@@ -76,7 +78,7 @@ def difference(curve: TradeCurve, facts: Facts) -> Difference:
         low=None if error is None else nats - error,
         high=None if error is None else nats + error,
         sign=_sign(nats, error),
-        reason=_told(curve, share, left, right, facts),
+        reason=_told(curve, share, left, right, known),
     )
 
 
@@ -100,8 +102,9 @@ def _error(base: Point, left: Point, right: Point, weight: float) -> float | Non
     return total
 
 
-def _told(curve: TradeCurve, share: float, left: Point, right: Point, facts: Facts) -> str:
-    known = amounts(facts)
+def _told(
+    curve: TradeCurve, share: float, left: Point, right: Point, known: Collection[str]
+) -> str:
     assumed = [item.condition() for item in curve.validity if item.quantity not in known]
     note = f"; measured at {', '.join(assumed)}" if assumed else ""
     if share in (left.share, right.share):

@@ -9,7 +9,7 @@ from ngscale.budget.evidence.facts import Facts
 from ngscale.budget.evidence.fixed_total import Difference
 from ngscale.budget.evidence.law import Range, number
 from ngscale.budget.evidence.rule import Measure, Rule
-from ngscale.budget.warnings import NEAR_MULTIPLE_FRAC, distance_to_multiple
+from ngscale.budget.warnings import NEAR_MULTIPLE_FRAC, SHARE_CAP, distance_to_multiple
 
 BASE_RATIO = 12.0
 """Total/active of the MoE that the high-sparsity curve of Fig. 2 adds tables to."""
@@ -19,7 +19,6 @@ ALWAYS_WORSE = 30.0
 """Fig. 6: at 280M active, tables "consistently underperform" above this ratio."""
 STILL_BETTER = 50.0
 """Fig. 7a: at 1.3B active, a "clear advantage even at ratios as high as 50"."""
-CAP = 0.5
 SOURCE = "arXiv:2601.21204"
 
 _SIZES = {"280M": (275e6, 285e6), "790M": (785e6, 795e6), "1.3B": (1.25e9, 1.35e9)}
@@ -94,7 +93,7 @@ def _cap(facts: Facts) -> Measure:
     share = float(facts.share("total parameters"))
     return Measure(
         value=share,
-        keeps=share <= CAP,
+        keeps=share <= SHARE_CAP,
         sentence=f"tables hold {share:.2%} of all parameters; the paper's cap is 50%",
     )
 
@@ -212,7 +211,7 @@ RULES = (
         "Principle 2",
         "at most 50% of all parameters in tables",
         _cap,
-        numbers={"cap": CAP},
+        numbers={"cap": SHARE_CAP},
         units="share",
         denominator="total parameters",
         scope="280M active; at 1.3B active tables still won at a ratio of 50, about 76% of total "

@@ -1,7 +1,5 @@
 """Qwen3.8-Flash-Next (tech report, sec. 2.3): the fixed-budget trade, and what it did not give."""
 
-import math
-
 from ngscale.budget.evidence.facts import Facts
 from ngscale.budget.evidence.fixed_total import Point, TradeCurve
 from ngscale.budget.evidence.law import Law, Range
@@ -15,8 +13,7 @@ DOWNSTREAM_WARNING = (
 EXTRA_PARAMETERS = {0: 1.585, 20: 1.553, 50: 1.541, 100: 1.534, 200: 1.526}
 """Table 9: loss by vocabulary scale (rows per id of a 250K base), parameters on top."""
 SLOPE = -0.02675
-INTERCEPT = 1.5873
-"""Our least-squares line through 20x-200x of Table 9, in log10(scale)."""
+"""Of our least-squares line through 20x-200x of Table 9, in log10(scale)."""
 
 _DIGIT = 0.0005
 _DENSITY = Range(
@@ -41,11 +38,6 @@ CURVE = TradeCurve(
         for share, loss in ((0.0, 1.202), (0.10, 1.200), (0.25, 1.197), (0.50, 1.201))
     ),
 )
-
-
-def loss_with_extra_rows(scale: float) -> float:
-    """Our line through Table 9, nats/token of that study."""
-    return INTERCEPT + SLOPE * math.log10(scale)
 
 
 def _share(facts: Facts) -> Measure:

@@ -14,8 +14,6 @@ from ngscale.budget.evidence import (
     tao,
     vocabulary_slopes,
 )
-from ngscale.budget.evidence.law import Law
-from ngscale.errors import UsageError
 
 LAWS = (
     *joint_moe.LAWS,
@@ -30,15 +28,3 @@ LAWS = (
 )
 RULES = (*longcat.RULES, *engram.RULES, *qwen.RULES, *practice.RULES)
 CURVES = (engram.CURVE, qwen.CURVE)
-
-
-def law_named(key: str) -> Law:
-    """The law of this key.
-
-    Raises:
-        UsageError: there is none.
-    """
-    for law in LAWS:
-        if law.key == key:
-            return law
-    raise UsageError(f"{key}: is no known law; known: {', '.join(law.key for law in LAWS)}")

@@ -11,8 +11,6 @@ COEFFICIENTS = {
     "alpha2": 0.671,
     "beta": 0.447,
 }
-VOCABULARY_EXPONENT = 0.83
-"""The best number of vocabulary parameters grows as N_nv to this power."""
 
 
 def unigram_normalised_loss(
@@ -34,11 +32,6 @@ def unigram_normalised_loss(
         + k["A2"] / (vocabulary_parameters / 1e6) ** k["alpha2"]
         + k["B"] / (training_characters / 1e9) ** k["beta"]
     )
-
-
-def best_vocabulary_growth(factor: float) -> float:
-    """How much the best vocabulary grows when the rest of the model grows by ``factor``."""
-    return float(factor**VOCABULARY_EXPONENT)
 
 
 LAWS = (

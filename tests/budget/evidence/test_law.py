@@ -7,16 +7,18 @@ import pytest
 from ngscale.budget.evidence import loss_difference
 from ngscale.budget.evidence.facts import amounts
 from ngscale.budget.evidence.law import Amount, Law, evaluate, number
-from ngscale.budget.evidence.registry import CURVES, LAWS, RULES, law_named
+from ngscale.budget.evidence.registry import CURVES, LAWS, RULES
 from ngscale.budget.evidence.rule import Rule, judge
 from ngscale.errors import UsageError
 from tests.budget.evidence.designs import BARE, LITE, without
+
+BY_KEY = {law.key: law for law in LAWS}
 
 
 def test_a_law_asked_by_the_wrong_unit_is_bad_input_in_one_line() -> None:
     asked = amounts(BARE) | {"training_tokens": Amount(5e11, "characters")}
     with pytest.raises(UsageError) as error:
-        evaluate(law_named("joint-moe"), asked)
+        evaluate(BY_KEY["joint-moe"], asked)
     assert error.value.exit_code == 2
     assert str(error.value) == (
         "joint-moe: training_tokens 500B is in characters; "
@@ -27,12 +29,7 @@ def test_a_law_asked_by_the_wrong_unit_is_bad_input_in_one_line() -> None:
 def test_granularity_is_counted_two_ways_that_do_not_mix() -> None:
     """arXiv:2507.17702 sec. 2.1: 2 d_model / d_expert there, 4 d_model / d_expert elsewhere."""
     with pytest.raises(UsageError, match="takes 2 d_model / d_expert"):
-        evaluate(law_named("ling"), {"granularity_2d": Amount(8, "4 d_model / d_expert")})
-
-
-def test_a_law_nobody_knows_is_named_with_those_that_are() -> None:
-    with pytest.raises(UsageError, match="kaplan: is no known law; known: joint-moe, abnar"):
-        law_named("kaplan")
+        evaluate(BY_KEY["ling"], {"granularity_2d": Amount(8, "4 d_model / d_expert")})
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -42,7 +39,7 @@ def test_an_amount_is_a_finite_number(value: float) -> None:
 
 
 def test_a_missing_quantity_is_told() -> None:
-    outcome = evaluate(law_named("joint-moe"), without(amounts(BARE), "training_tokens"))
+    outcome = evaluate(BY_KEY["joint-moe"], without(amounts(BARE), "training_tokens"))
     assert outcome.reason == (
         "outside evidence: training_tokens is not given, and "
         "arXiv:2502.05172 (Eq. 6, Table 3) needs it"

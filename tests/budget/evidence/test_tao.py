@@ -17,11 +17,6 @@ def test_in_millions_and_billions_every_term_counts_and_in_ones_only_e_does() ->
     assert in_ones < 0.001
 
 
-def test_vocabulary_grows_slower_than_the_model() -> None:
-    """EVIDENCE 3.6: N_v^opt ~ N_nv^0.83."""
-    assert tao.best_vocabulary_growth(10) == pytest.approx(10**0.83)
-
-
 def test_the_unit_of_the_data_is_not_settled_so_nothing_is_inside() -> None:
     (law,) = tao.LAWS
     known = {
