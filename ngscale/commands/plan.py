@@ -1,6 +1,7 @@
 """``ngscale plan``: options -> target, limits, text -> stages -> answer."""
 
 import math
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from ngscale.commands.answer import (
 )
 from ngscale.commands.source import read_source
 from ngscale.errors import UsageError
+from ngscale.records import environment
 from ngscale.train_small.threads import wait_asleep
 
 if TYPE_CHECKING:
@@ -122,10 +124,11 @@ def plan(
     from ngscale.plan import estimates, pages
     from ngscale.plan.ledger import Ledger
     from ngscale.plan.request import Request
-    from ngscale.plan.run import run_plan
+    from ngscale.plan.run import Outcome, run_plan
     from ngscale.plan.stages import seconds
     from ngscale.plan.summary import summarise
     from ngscale.plan.target import read_target
+    from ngscale.report import write_report
 
     found = read_target(target)
     root = out or Path(f"plan-{found.name.removesuffix('.json')}")
@@ -149,8 +152,14 @@ def plan(
         root=root,
         started=started,
     )
+
+    def show(so_far: Outcome) -> None:
+        early = summarise(so_far)
+        page = write_report(pages.build_report(early), early, environment(sys.argv[1:]), root)
+        say(f"report so far: {page}")
+
     ledger = Ledger(root, say, dry=dry_run)
-    outcome = run_plan(request, ledger)
+    outcome = run_plan(request, ledger, show)
     if dry_run:
         plan_record = estimates.dry_run(outcome)
         answer(plan_record, estimates.build_report(plan_record), as_json=as_json, out=None)

@@ -1,6 +1,6 @@
 """What became of every stage: finished, skipped, failed, or waiting for one that failed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -94,6 +94,13 @@ class Ledger:
         failed = [entry.name for entry in self.entries if entry.state == "failed"]
         after = failed[-1] if isinstance(self.error, KeyboardInterrupt) else failed[0]
         self._add(Entry(name=name, state="waiting", why=f"comes after {after}", unknown=unknown))
+
+    def ahead(self, names: Sequence[str]) -> "Ledger":
+        """A copy in which these stages are to do."""
+        copy = Ledger(self.root, self.tell, dry=self.dry)
+        copy.entries = [*self.entries, *(Entry(name=name, state="to do") for name in names)]
+        copy.error = self.error
+        return copy
 
     def _add(self, entry: Entry) -> None:
         self.entries.append(entry)

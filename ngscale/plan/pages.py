@@ -50,7 +50,9 @@ def _decision(results: Mapping[str, Any]) -> Section:
     made = results["decision"]
     first = "There is no decision on the share of tables."
     if made is not None:
-        first = f"{made['candidate']}: {made['why']}. {made['grade']}: {made['grade_why']}."
+        first = (
+            f"{made['candidate']}: {made['why']}. Evidence: {made['grade']} ({made['grade_why']})."
+        )
     would = tuple(f"It would change with {one}." for one in results["would_change"])
     missing = tuple(f"Not finished: {one}." for one in results["missing"])
     if missing:

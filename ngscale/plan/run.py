@@ -1,6 +1,6 @@
 """The stages in their order: a request -> what became of each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,26 +32,31 @@ class Outcome:
     """None where there are no candidates."""
 
 
-def run_plan(request: Request, ledger: Ledger) -> Outcome:
+Show = Callable[[Outcome], object]
+
+
+def run_plan(request: Request, ledger: Ledger, show: Show) -> Outcome:
     """Every stage that is possible; a failed one leaves those that need it waiting.
+
+    ``show`` is given all that is known before training begins, which may take hours.
 
     Raises:
         ResourceError: another plan works in the same directory.
     """
     if ledger.dry:
-        return _run(request, ledger)
+        return _run(request, ledger, show)
     with work_directory(request.root):
-        return _run(request, ledger)
+        return _run(request, ledger, show)
 
 
-def _run(request: Request, ledger: Ledger) -> Outcome:
+def _run(request: Request, ledger: Ledger, show: Show) -> Outcome:
     audit, sizes = _tables_in_use(request, ledger)
     budget = _candidates(request, ledger)
     settled = all(entry.state in ("finished", "skipped") for entry in ledger.entries)
     choices = None
     if budget is not None and request.limits is not None and settled:
         choices = choose(request.target, request.limits, budget, audit, sizes)
-        _train(request, ledger, choices)
+        _train(request, ledger, choices, show)
     elif ledger.state(candidates_stage.NAME) == "skipped":
         ledger.skip(proxies_stage.NAME, "there are no candidates", unknown=proxies_stage.UNKNOWN)
     else:
@@ -91,7 +96,7 @@ def _candidates(request: Request, ledger: Ledger) -> RunRecord | None:
     return ledger.carry_out(name, make, unknown=unknown)
 
 
-def _train(request: Request, ledger: Ledger, choices: Choices) -> None:
+def _train(request: Request, ledger: Ledger, choices: Choices, show: Show) -> None:
     """Proxies, schedule, and a stage for every candidate that the schedule has time for."""
     designs = choices.with_tables
     make = partial(proxies_stage.proxies_stage, request, designs)
@@ -111,6 +116,10 @@ def _train(request: Request, ledger: Ledger, choices: Choices) -> None:
     make = partial(schedule_stage.schedule_stage, request, found)
     schedule = ledger.carry_out(schedule_stage.NAME, make, unknown=schedule_stage.UNKNOWN)
     by_name = {one.name: one for one in found}
+    if schedule is not None and not ledger.dry:
+        ahead = [train_stage.name_of(name) for name in schedule.results["trained"]]
+        if not all(any((ledger.root / "stages" / name).glob("*/stage.json")) for name in ahead):
+            show(Outcome(request=request, ledger=ledger.ahead(ahead), choices=choices))
     for one in designs:
         if one.name not in by_name:
             _leave_out(ledger, one.name, "it has no proxy that can be trained here")

@@ -46,7 +46,9 @@ def summarise(outcome: Outcome) -> RunRecord:
         "patch": patch,
         "would_change": would_change,
         "unknown": unknown,
-        "missing": [f"{one.name}: {one.why}" for one in ledger.entries if _is_missing(one)],
+        "missing": [
+            f"{one.name}: {one.why or one.state}" for one in ledger.entries if _is_missing(one)
+        ],
         "verdicts": [_verdict(one) for one in verdicts],
         "candidates": [] if choices is None else [_choice(one) for one in choices.designs],
         "notes": [] if choices is None else list(choices.notes),
@@ -104,7 +106,7 @@ def _stage(entry: Entry) -> dict[str, Any]:
 
 
 def _is_missing(entry: Entry) -> bool:
-    return entry.state in ("failed", "waiting")
+    return entry.state in ("to do", "failed", "waiting")
 
 
 def _unknown(

@@ -187,6 +187,29 @@ def test_a_time_that_holds_no_candidate_leaves_the_arithmetic_and_exits_6(
     assert (out / "configs" / "own-share.json").is_file()
 
 
+def test_a_plan_killed_in_training_has_left_a_report_that_says_so(
+    inputs: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(job: object) -> None:
+        page = (out / "README.md").read_text()  # as it is while training runs
+        assert "Not finished: 6-train-own-share: to do." in page.splitlines()[0]
+        assert "Evidence: arithmetic only" in page.splitlines()[0]
+        raise KeyboardInterrupt
+
+    from ngscale.train_small import run as train_run
+
+    out = tmp_path / "plan"
+    monkeypatch.setattr(train_run, "run_job", interrupted)
+    options = ("--corpus", inputs[1], "--tokens", "1024", "--seeds", "1", "--out", str(out))
+    result = run(inputs[0], *options)
+    assert result.exit_code == 130, result.stderr
+    assert result.stderr.strip().splitlines()[-1] == "interrupted"
+    page = (out / "README.md").read_text()
+    assert "Not finished: 6-train-own-share: interrupted." in page
+    assert "Not finished: 6-train-evidence-best: comes after 6-train-own-share." in page
+    assert "The same command goes on" in page.splitlines()[0]
+
+
 def test_a_stage_that_fails_leaves_a_report_and_its_own_exit_code(
     inputs: tuple[str, str], tmp_path: Path
 ) -> None:

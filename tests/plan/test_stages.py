@@ -98,6 +98,13 @@ def test_an_interruption_leaves_all_that_follows_waiting(tmp_path: Path) -> None
     assert (second.state, second.why) == ("waiting", "comes after 1-test")
 
 
+def test_stages_ahead_are_told_in_a_copy(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, lambda line: None, dry=False)
+    copy = ledger.ahead(["6-train-own-share"])
+    assert [entry.state for entry in copy.entries] == ["to do"]
+    assert ledger.entries == []
+
+
 def test_a_dry_run_reads_nothing_where_nothing_was_ever_done(tmp_path: Path) -> None:
     def costly() -> Stage:
         raise AssertionError("a dry run reads no text")
