@@ -121,6 +121,7 @@ def plan(
         raise UsageError(f"--hours {hours}: takes a number of hours")
     wait_asleep()  # before anything loads torch
     from ngscale.console import say
+    from ngscale.ngram_runs import work_directory
     from ngscale.plan import estimates, pages
     from ngscale.plan.ledger import Ledger
     from ngscale.plan.request import Request
@@ -159,24 +160,24 @@ def plan(
         say(f"report so far: {page}")
 
     ledger = Ledger(root, say, dry=dry_run)
-    outcome = run_plan(request, ledger, show)
     if dry_run:
-        plan_record = estimates.dry_run(outcome)
-        answer(plan_record, estimates.build_report(plan_record), as_json=as_json, out=None)
+        estimate = estimates.dry_run(run_plan(request, ledger, show))
+        answer(estimate, estimates.build_report(estimate), as_json=as_json, out=None)
         return
-    record = summarise(outcome)
-    taken = {
-        entry.name: seconds(root / "stages" / entry.name / entry.digest)
-        for entry in ledger.entries
-        if entry.state == "finished" and entry.digest is not None
-    }
-    answer(
-        record,
-        pages.build_report(record),
-        as_json=as_json,
-        out=root,
-        measured={"stage_s": {name: took for name, took in taken.items() if took is not None}},
-    )
+    with work_directory(root):
+        record = summarise(run_plan(request, ledger, show))
+        taken = {
+            entry.name: seconds(root / "stages" / entry.name / entry.digest)
+            for entry in ledger.entries
+            if entry.state == "finished" and entry.digest is not None
+        }
+        answer(
+            record,
+            pages.build_report(record),
+            as_json=as_json,
+            out=root,
+            measured={"stage_s": {name: took for name, took in taken.items() if took is not None}},
+        )
     if ledger.error is not None:
         raise ledger.error
 

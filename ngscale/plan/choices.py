@@ -6,6 +6,7 @@ from typing import Any
 
 from ngscale.budget.limits import Limits
 from ngscale.config_reader import ConfigReader
+from ngscale.errors import InputError
 from ngscale.ngram_config import specs_if_any
 from ngscale.params import ACTIVE_CONVENTION
 from ngscale.plan.target import Target
@@ -88,7 +89,11 @@ def patch_of(
 def _takes(target: Target, proposal: Mapping[str, Any]) -> bool:
     """Whether the patched config.json has the rows proposed."""
     reader = ConfigReader(merged(target.config, proposal["patch"]), "config.json")
-    return [list(spec.table_rows) for spec in specs_if_any(reader)] == [proposal["table_rows"]]
+    try:
+        specs = specs_if_any(reader)
+    except InputError:  # its other keys contradict the patch
+        return False
+    return [list(spec.table_rows) for spec in specs] == [proposal["table_rows"]]
 
 
 def choose(

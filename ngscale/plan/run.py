@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ngscale.ngram_runs import work_directory
 from ngscale.plan import (
     audit_stage,
     candidates_stage,
@@ -39,17 +38,7 @@ def run_plan(request: Request, ledger: Ledger, show: Show) -> Outcome:
     """Every stage that is possible; a failed one leaves those that need it waiting.
 
     ``show`` is given all that is known before training begins, which may take hours.
-
-    Raises:
-        ResourceError: another plan works in the same directory.
     """
-    if ledger.dry:
-        return _run(request, ledger, show)
-    with work_directory(request.root):
-        return _run(request, ledger, show)
-
-
-def _run(request: Request, ledger: Ledger, show: Show) -> Outcome:
     audit, sizes = _tables_in_use(request, ledger)
     budget = _candidates(request, ledger)
     settled = all(entry.state in ("finished", "skipped") for entry in ledger.entries)

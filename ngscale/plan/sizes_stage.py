@@ -56,13 +56,17 @@ def sizes_stage(request: Request, spec: NgramSpec) -> Stage:
         name=NAME,
         inputs={"target": target.name, "config_sha256": target.sha256, **source},
         make=make,
-        argv=(
-            "collisions",
-            request.named,
-            "--recommend",
-            *(request.argv if stream is not None else ()),
-        ),
+        argv=_argv(request),
     )
+
+
+def _argv(request: Request) -> tuple[str, ...]:
+    """The default text has no name on the command line but in a plan."""
+    if request.text is not None and not request.argv:
+        return ("plan", request.named)
+    named = None if request.text is None else request.text.tokenizer
+    tokenizer = () if named is None else ("--tokenizer", named)
+    return ("collisions", request.named, "--recommend", *request.argv, *tokenizer)
 
 
 def _tokenizer(request: Request, text: Text, spec: NgramSpec) -> str | None:

@@ -74,6 +74,7 @@ def _inputs(request: Request) -> dict[str, Any]:
         "tokens": request.tokens,
         "num_seeds": request.num_seeds,
         "num_candidates": request.num_candidates,
+        "device": request.device,
     }
 
 
