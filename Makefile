@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := demo-report
 
-.PHONY: help demo test check lint docs docs-check slow gpu bench reports clean
+.PHONY: help demo test check lint docs docs-check slow gpu bench reports e1 e2 e3 e4 e5 e6 clean
 
 help:
 	@echo "make demo   a report on the embedded text in two minutes"
 	@echo "make test   install what the tests need and run them"
 	@echo "make check  format, lint, types, imports, docs, tests"
+	@echo "make e1 .. e6  the experiments (finished cells are not trained again)"
 	@echo "make slow | gpu | bench | docs | clean"
 
 demo: $(VENV)/.installed-report
@@ -48,6 +49,10 @@ bench: $(VENV)/.installed-dev
 
 reports: $(VENV)/.installed-dev
 	$(BIN)/python -m reports.render
+
+e1 e2 e3 e4 e5 e6: $(VENV)/.installed-dev
+	$(BIN)/python -m reports.experiments run $@
+	$(BIN)/python -m reports.experiments report $@
 
 clean:
 	rm -rf $(VENV) $(DEMO) dist

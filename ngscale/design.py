@@ -207,6 +207,7 @@ def _is_longcats(spec: NgramSpec, vocab_size: int) -> bool:
         plain,
         row_family=spec.row_family,
         amplification=spec.amplification,
+        amplification_factor=spec.amplification_factor,
         word_scale=spec.word_scale,
         row_multiple=spec.row_multiple,
     )
@@ -236,6 +237,8 @@ def _ngram_config(spec: NgramSpec, vocab_size: int) -> dict[str, Any]:
             "row_multiple": spec.row_multiple,
         },
     }
+    if spec.amplification == "scalar":
+        config[EXTENSION_KEY]["amplification_factor"] = spec.amplification_factor
     if len(boundaries) == 1:
         config["eos_token_id"] = boundaries[0]
     return config

@@ -15,6 +15,10 @@ from ngscale.errors import InputError, NetworkError
 from ngscale.safetensors_header import TensorHeader, read_checkpoint
 
 PREFIX = "hf://"
+_MODEL_FILES = ["config.json", "tokenizer.json", "tekken.json", "*.safetensors", "*.index.json"]
+_OTHER_FILES = ["*/*", "consolidated*"]
+"""Weights once more, in folders or as their authors keep them."""
+_MODEL = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _PINNED = re.compile(r"hf://datasets/.+@[0-9a-f]{40}/.+")
 
 
@@ -102,13 +106,47 @@ def read_model(source: str) -> tuple[Path, dict[str, TensorHeader]]:
         return Path(config), read_checkpoint(source, open_file)
 
 
+def looks_like_id(name: str) -> bool:
+    """Whether ``name`` can only be ``hf://owner/name`` or ``owner/name`` of a model."""
+    path = Path(name)
+    if name.startswith(PREFIX):
+        return True
+    return bool(_MODEL.fullmatch(name)) and not path.exists() and not path.parent.exists()
+
+
+def fetch_model(name: str) -> Path:
+    """The folder, in the hub's cache, of config, tokenizer and safetensors of a model.
+
+    No other file is fetched: no pickle, no code.
+
+    Raises:
+        InputError: it is no name of a model.
+        NetworkError: the hub cannot be reached, or does not give the model.
+    """
+    from huggingface_hub import errors, snapshot_download
+
+    repository = name.removeprefix(PREFIX)
+    with _told_in_our_words(name):
+        try:
+            found = snapshot_download(
+                repository, allow_patterns=_MODEL_FILES, ignore_patterns=_OTHER_FILES
+            )
+        except errors.LocalEntryNotFoundError as error:  # also a ValueError
+            raise NetworkError(f"{name}: cannot be reached: {_line(error)}") from error
+    return Path(found)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 @contextmanager
 def _told_in_our_words(source: str) -> Iterator[None]:
     try:
         yield
     except ConnectionError as error:
-        raise NetworkError(f"{source}: cannot be reached: {error}") from error
+        raise NetworkError(f"{source}: cannot be reached: {_line(error)}") from error
     except (ValueError, FileNotFoundError) as error:
-        raise InputError(f"{source}: {error}") from error
+        raise InputError(f"{source}: {_line(error)}") from error
     except OSError as error:  # what the hub library makes of an HTTP status
-        raise NetworkError(f"{source}: cannot be read: {error}") from error
+        raise NetworkError(f"{source}: cannot be read: {_line(error)}") from error

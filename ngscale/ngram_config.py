@@ -37,7 +37,10 @@ _LONGCAT_KEYS = {
     "num_subtables": ("emb_split_num", "oe_split_num"),
 }
 """Aliases: Flash-Lite's keys first, then LongCat-2.0's (SGLang ``LongcatFlashProConfig``)."""
-_EXTENSION_KEYS = ("table_rows", "policy", "amplification", "word_scale", "row_multiple")
+_EXTENSION_KEYS = (
+    *("table_rows", "policy", "amplification", "amplification_factor", "word_scale"),
+    "row_multiple",
+)
 
 
 LONGCAT_ARCHITECTURES = (
@@ -177,6 +180,7 @@ def read_longcat(reader: ConfigReader) -> NgramSpec | None:
     )
     return dataclasses.replace(
         spec,
+        amplification_factor=_block(reader, extension).number("amplification_factor", default=1.0),
         word_scale=extension.get("word_scale", "mean"),
         row_multiple=_block(reader, extension).whole("row_multiple", default=1),
     )

@@ -207,9 +207,13 @@ def _tables(spec: NgramSpec, vocab_size: int, ratio: float) -> NgramSpec:
         num_subtables=spec.num_subtables,
         table_rows=longcat_rows(ratio, vocab_size, spec.num_tables),
         policy=mode_policy("hf", 0),
-        amplification=spec.amplification,
     )
-    return replace(tables, word_scale=spec.word_scale)
+    return replace(
+        tables,
+        word_scale=spec.word_scale,
+        amplification=spec.amplification,
+        amplification_factor=spec.amplification_factor,
+    )
 
 
 def _with_total(design: Design, small: DecoderConfig, tables: NgramSpec) -> DecoderConfig:

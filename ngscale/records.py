@@ -127,6 +127,7 @@ class Panel:
     y_label: str
     series: tuple[Series, ...]
     y_log: bool = False
+    x_log: bool = False
     x_ticks: tuple[str, ...] | None = None
     """Names for x = 0, 1, 2, ... where x is a category."""
 

@@ -270,6 +270,8 @@ def _draw_panel(panel: Panel, axis: Any) -> None:
     axis.set_ylabel(panel.y_label)
     if panel.y_log:
         axis.set_yscale("log")
+    if panel.x_log:
+        axis.set_xscale("log")
     if panel.x_ticks is not None:
         axis.set_xticks(range(len(panel.x_ticks)), panel.x_ticks, rotation=45, ha="right")
     if any(series.label for series in panel.series):

@@ -9,6 +9,7 @@ from pathlib import Path
 from ngscale import budget
 from ngscale.audit import summary as audit_summary
 from ngscale.collisions import hit_rate, recommend, summary
+from ngscale.plan import pages as plan_pages
 from ngscale.records import Report, RunRecord, read_record
 from ngscale.report import write_report
 from reports import adaptive_sweep, extrapolation, lattice_score, robustness_report
@@ -35,6 +36,8 @@ def build_report(record: RunRecord) -> Report:
         return audit_summary.build_report(record)
     if record.verb == "budget":
         return budget.report(record)
+    if record.verb == "plan":
+        return plan_pages.build_report(record)
     if record.verb == "lattice-score":
         return lattice_score.build_report(record)
     if record.verb == "adaptive-sweep":
@@ -48,12 +51,18 @@ def build_report(record: RunRecord) -> Report:
 
         return train_summary.build_report(record)
     if record.verb == "probe":
-        from ngscale.probe import summary as probe_summary
-        from ngscale.probe import table_report
+        from ngscale.probe import norms_report, series_report, table_report
 
         if "tables" in record.results:
             return table_report.build_report(record)
-        return probe_summary.build_report(record)
+        if "series" in record.results:
+            return series_report.build_report(record)
+        return norms_report.build_report(record)
+    if record.verb == "experiment":  # torch too
+        from reports.experiments.registry import EXPERIMENTS
+        from reports.experiments.report import build_report as experiment_report
+
+        return experiment_report(record, EXPERIMENTS[record.inputs["experiment"]])
     raise AssertionError(f"no renderer for {record.verb}")
 
 

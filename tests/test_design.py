@@ -203,7 +203,10 @@ def test_bytes_that_are_not_text_are_refused(tmp_path: Path) -> None:
         ({"emb_split_num": 10**9}, "3000000000 tables leave no width in hidden_size 3072"),
         ({"eos_token_id": [2, 3]}, "eos_token_id: must be a whole number, got [2, 3]"),
         ({"ngscale": []}, "ngscale: must be an object"),
-        ({"ngscale": {"rows": []}}, "ngscale.rows: is not known; known: amplification, policy"),
+        (
+            {"ngscale": {"rows": []}},
+            "ngscale.rows: is not known; known: amplification, amplification_factor, policy",
+        ),
         (
             {"ngscale": {"table_rows": [1, 2.5]}},
             "ngscale.table_rows: must be a whole number, got 2.5",

@@ -174,3 +174,53 @@ def test_a_hub_that_cannot_be_reached_is_a_network_error() -> None:
     """The tests run offline."""
     with pytest.raises(NetworkError, match="hf://owner/name: cannot be reached"):
         hub.read_model("hf://owner/name")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_id"),
+    [
+        ("owner/name", True),
+        ("hf://owner/name", True),
+        ("owner/name-1.5_b", True),
+        ("name", False),
+        ("./owner/name", False),
+        ("/owner/name", False),
+        ("../owner/name", False),
+        ("owner/name/more", False),
+        ("tests/nowhere", False),  # the folder is here: a slip of the pen
+    ],
+)
+def test_what_looks_like_the_id_of_a_model(
+    name: str, is_id: bool, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(checkout)
+    assert hub.looks_like_id(name) == is_id
+
+
+def test_of_a_model_no_pickle_and_no_code_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder stands in for the hub, filtered as the hub's library does."""
+    import huggingface_hub
+    from huggingface_hub.utils._paths import filter_repo_objects
+
+    held = ["config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json"]
+    other = ["pytorch_model.bin", "modeling_x.py", "onnx/model.safetensors", "README.md"]
+    fetched: list[str] = []
+
+    def download(repository: str, **patterns: Any) -> str:
+        assert repository == "owner/name"
+        fetched.extend(filter_repo_objects(held + other, **patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert hub.fetch_model("hf://owner/name") == tmp_path
+    assert fetched == held
+
+
+def test_a_model_that_cannot_be_fetched_is_a_network_error() -> None:
+    with pytest.raises(NetworkError, match="hf://owner/name: cannot be reached") as caught:
+        hub.fetch_model("hf://owner/name")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=r"hf://a--b/c\.\.d: "):
+        hub.fetch_model("hf://a--b/c..d")

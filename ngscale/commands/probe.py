@@ -1,5 +1,6 @@
 """``ngscale probe``: a checkpoint and text -> norms along the residual stream -> answer."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,18 +16,21 @@ from ngscale.commands.answer import (
     TokenizerOption,
     answer,
 )
+from ngscale.commands.source import read_source
 from ngscale.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
+    from ngscale.design import Design
     from ngscale.records import Report, RunRecord
 
 
 def probe(
     directory: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="DIR",
-            help="A checkpoint: config.json and safetensors, of transformers or of train-small.",
+            help="A checkpoint: config.json and safetensors, of transformers or of train-small; a "
+            "GGUF file; or org/name on the Hugging Face hub.",
         ),
     ],
     corpus: CorpusOption = None,
@@ -56,8 +60,15 @@ def probe(
             help="Take pytorch_model.bin where there are no safetensors; tensors only, no code.",
         ),
     ] = False,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Hold one layer at a time, read by range: for checkpoints larger than memory.",
+        ),
+    ] = False,
     against: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="DIR", help="Another checkpoint, read with the same tokens."),
     ] = None,
     tables: Annotated[
@@ -66,6 +77,30 @@ def probe(
             "--tables",
             help="Read the n-gram tables instead: dead and repeated rows, rank, fewer bits. The "
             "model is not run; with --corpus, by how often it reads each row.",
+        ),
+    ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check/--no-check",
+            help="Run every window once more under each amplification: the embedding's share and "
+            "the loss.",
+        ),
+    ] = True,
+    emit_arms: Annotated[
+        Path | None,
+        typer.Option(
+            "--emit-arms",
+            metavar="DIR",
+            help="Write a config.json per amplification, candidates for train-small.",
+        ),
+    ] = None,
+    series: Annotated[
+        bool,
+        typer.Option(
+            "--series",
+            help="DIR is a run of train-small (<out>/runs/<arm>-seed<n>): probe every checkpoint "
+            "that it kept.",
         ),
     ] = False,
     text_field: TextFieldOption = "text",
@@ -78,6 +113,8 @@ def probe(
 
     Example: ngscale probe path/to/SmolLM2-135M --tokens 1023 --out report
     """
+    # Before torch loads OpenMP, as in train_small: threads that spin while they wait.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     reading: dict[str, Any] = {
         "text_field": text_field,
         "split": split,
@@ -85,14 +122,22 @@ def probe(
     }
     if tables and against is not None:
         raise UsageError("--against: compares runs of two models; --tables runs none")
+    if tables and emit_arms is not None:
+        raise UsageError("--emit-arms: needs the measured norms; --tables runs no model")
+    if series and (tables or emit_arms is not None):
+        other = "--tables" if tables else "--emit-arms"
+        raise UsageError(f"--series: reads runs of train-small alone, without {other}")
     if tables:
-        record, report = _autopsy(directory, corpus, tokenizer, reading)
+        record, report = _autopsy(_fetched(directory), corpus, tokenizer, reading)
         answer(record, report, as_json=as_json, out=out)
         return
     try:
         from ngscale.probe.against import add_other
-        from ngscale.probe.run import load, probe_checkpoint
-        from ngscale.probe.summary import build_report
+        from ngscale.probe.arms import arms_design
+        from ngscale.probe.load import pick_device
+        from ngscale.probe.norms_report import build_report
+        from ngscale.probe.run import load, num_passes, probe_checkpoint, read_windows
+        from ngscale.probe.series import add_other_series, find_run, probe_series
     except ModuleNotFoundError as error:
         if error.name in ("torch", "safetensors"):
             raise MissingExtraError(error.name, "torch") from error
@@ -100,6 +145,7 @@ def probe(
     from ngscale.artefacts import cache_dir
     from ngscale.console import progress, say
     from ngscale.corpus import default_sources, source_files
+    from ngscale.probe import series_report
 
     num_bytes = sum(path.stat().st_size for path in source_files(corpus or default_sources()))
 
@@ -115,38 +161,98 @@ def probe(
                 device=device,
                 draws=draws,
                 allow_pickle=allow_pickle,
+                stream=stream,
                 **reading,
                 cache=cache_dir(),
                 advance=advance,
             )
-        with progress("windows", len(subject.windows.places)) as done:
-            return probe_checkpoint(subject, done=done)
+        if check and subject.checkpoint.logits is None:
+            say("no check: this model is run only once")
+        total = num_passes(subject, check=check) * len(subject.windows.places)
+        with progress("windows", total) as done:
+            return probe_checkpoint(subject, check=check, done=done)
 
-    record = read(directory)
+    def read_series(place: Path) -> "RunRecord":
+        run = find_run(place)
+        model = run.design.model
+        with progress("tokenising", num_bytes, unit="B") as advance:
+            cut, described = read_windows(
+                place,
+                corpus,
+                tokenizer,
+                vocab_size=model.vocab_size,
+                is_own=True,
+                tokens=tokens,
+                windows=windows,
+                draws=draws,
+                **reading,
+                cache=cache_dir(),
+                advance=advance,
+            )
+        with progress("windows", len(run.points) * len(cut.places)) as done:
+            return probe_series(run, cut, described, device=pick_device(device), done=done)
+
+    if series:
+        record = read_series(Path(directory))
+        if against is not None:
+            record = add_other_series(record, read_series(Path(against)))
+        answer(record, series_report.build_report(record), as_json=as_json, out=out)
+        return
+    place = _fetched(directory)
+    design = None if emit_arms is None else arms_design(place)
+    record = read(place)
+    if design is not None:
+        assert emit_arms is not None
+        _emit(design, record, emit_arms, place)
     if against is not None:
-        record = add_other(record, read(against))
+        record = add_other(record, read(_fetched(against)))
     answer(record, build_report(record), as_json=as_json, out=out)
+
+
+def _emit(design: "Design", record: "RunRecord", out: Path, checkpoint: Path) -> None:
+    """Write the arms; tell how to train them."""
+    from ngscale.console import say
+    from ngscale.probe.arms import emit_arms
+
+    factors = {
+        one["amplification"]: one["factor"] for one in record.results["advice"]["amplifications"]
+    }
+    emitted = emit_arms(design, factors, out, checkpoint=checkpoint)
+    for clause in emitted.left_out:
+        say(f"left out: {clause}")
+    say(f"{out}: {', '.join(emitted.names)}; all against their parameter-equivalent MoE, or none")
+    say("against sqrt(D) on the same batches:")
+    for command in emitted.commands:
+        say(f"  {command}")
+
+
+def _fetched(name: str) -> Path:
+    """The directory or file itself, or what the hub has under ``name``."""
+    from ngscale.console import say
+    from ngscale.hub import fetch_model, looks_like_id
+
+    if not looks_like_id(name):
+        return Path(name)
+    say(f"fetching {name}")
+    return fetch_model(name)
 
 
 def _autopsy(
     directory: Path, corpus: list[str] | None, tokenizer: str | None, reading: dict[str, Any]
 ) -> "tuple[RunRecord, Report]":
     """``--tables``: needs no torch."""
-    from ngscale.artefacts import cache_dir
     from ngscale.console import progress
-    from ngscale.corpus import source_files
     from ngscale.probe.table_files import find_tables
     from ngscale.probe.table_report import build_report
-    from ngscale.probe.table_run import load_text, probe_tables
+    from ngscale.probe.table_run import probe_tables
+    from ngscale.tokens import is_bin
 
     found = find_tables(directory)
     stream = None
     if corpus:
-        num_bytes = sum(path.stat().st_size for path in source_files(corpus))
-        with progress("tokenising", num_bytes, unit="B") as advance:
-            stream = load_text(
-                directory, corpus, tokenizer, **reading, cache=cache_dir(), advance=advance
-            )
+        if is_bin(corpus):
+            raise UsageError("--corpus: probe takes text, not a .bin of token ids")
+        stream, _ = read_source(corpus, tokenizer or str(directory), **reading)
     with progress("tables", len(found.tables)) as done:
         record = probe_tables(found, stream, done=done)
     return record, build_report(record)

@@ -93,8 +93,14 @@ def train_small(
         int, typer.Option(metavar="N", min=1, help="Steps between checkpoints (with --out).")
     ] = 200,
     keep_checkpoints: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Checkpoints of a run that are kept.")
-    ] = 2,
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Checkpoints of a run that are kept, also when it is finished (for probe "
+            "--series). Default: 2 until then.",
+        ),
+    ] = None,
     track: Annotated[
         str | None, typer.Option(metavar="PROJECT", help="Report every run to a trackio project.")
     ] = None,
@@ -181,7 +187,8 @@ def train_small(
     store = CellStore(
         None if dry_run else out,
         checkpoint_every=checkpoint_every,
-        keep_checkpoints=keep_checkpoints,
+        keep_checkpoints=keep_checkpoints or 2,
+        keep_finished=keep_checkpoints is not None,
     )
     job = plan_job(request, store)
     if dry_run:

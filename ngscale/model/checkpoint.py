@@ -3,6 +3,7 @@
 ngscale's own decoder under its own names; a LongCat-Flash under LongCat's (``model/longcat.py``).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,12 +14,14 @@ from torch import Tensor
 from ngscale.config_reader import ConfigReader
 from ngscale.design import Design, design_config, read_design
 from ngscale.errors import InputError, SpecError
+from ngscale.hashing.torch_twin import NgramHash
 from ngscale.model.decoder import Decoder
+from ngscale.model.embedding import NgramTables
 from ngscale.model.longcat import Family, load_longcat_tensors, longcat_tensors
 from ngscale.model_spec import ModelSpec
 from ngscale.ngram_config import DECODER_MODEL_TYPE, is_longcat
 from ngscale.records import dump_json, write_atomic
-from ngscale.safetensors_header import WEIGHTS_NAME, weight_files
+from ngscale.safetensors_header import INDEX_NAME, WEIGHTS_NAME, weight_files
 
 CONFIG_NAME = "config.json"
 
@@ -31,7 +34,7 @@ def save_decoder(
     ``family`` says what a LongCat-Flash's n-gram tensors are called.
     """
     state = decoder.state_dict()
-    if _is_longcats(design.model):
+    if is_longcats(design.model):
         state = longcat_tensors(decoder, family=family)
     tensors = {name: t.detach().cpu().contiguous() for name, t in state.items()}
     write_atomic(directory / WEIGHTS_NAME, save(tensors))
@@ -46,21 +49,60 @@ def load_decoder(directory: Path) -> tuple[Decoder, Design]:
             tensor is missing, unexpected or of the wrong shape; names the file and the tensor.
         UnsafeInputError: a shard lies outside the directory.
     """
-    config_path = directory / CONFIG_NAME
-    design = read_design(config_path)
-    if _is_longcats(design.model):
+    design = _read_design(directory)
+    if is_longcats(design.model):
         return _load_longcat(directory, design), design
-    if design.model.model_type != DECODER_MODEL_TYPE:
-        raise InputError(f"{config_path}: model_type: is not ngscale's own decoder")
-    weights_path = directory / WEIGHTS_NAME
-    tensors = _read_tensors(weights_path)
-    ids = next((t for name, t in tensors.items() if name.endswith("compressed_ids")), None)
-    with torch.device("meta"):
-        expected = _built(config_path, design, None if ids is None else ids.to("meta"))
-    _check(weights_path, tensors, expected.state_dict())
-    decoder = Decoder(design, compressed_ids=ids)
+    tensors: dict[str, Tensor] = {}
+    sharded = (directory / INDEX_NAME).is_file() and not (directory / WEIGHTS_NAME).is_file()
+    for path in weight_files(directory) if sharded else [directory / WEIGHTS_NAME]:
+        tensors |= _read_tensors(path)
+    _planned(directory, design, {name: tensor.to("meta") for name, tensor in tensors.items()})
+    decoder = Decoder(design, compressed_ids=_compressed_ids(tensors))
     decoder.load_state_dict(tensors)
     return decoder.eval(), design
+
+
+def plan_decoder(directory: Path, tensors: Mapping[str, Tensor]) -> tuple[Decoder, Design]:
+    """The decoder of config.json without its weights, and its design.
+
+    All is on the meta device, ``tensors`` too, to whose names and shapes it is held; only what row
+    ids are computed from is real, but for ``compressed_ids``.
+
+    Raises:
+        InputError: as ``load_decoder``.
+    """
+    design = _read_design(directory)
+    if is_longcats(design.model):
+        with torch.device("meta"):
+            decoder = _built(directory / CONFIG_NAME, design, None)
+        load_longcat_tensors(decoder, tensors, source=str(directory))
+    else:
+        decoder = _planned(directory, design, tensors)
+    for module in decoder.modules():
+        if isinstance(module, NgramTables):
+            module.row_ids = NgramHash(module.spec)
+            module.table_starts = torch.tensor(module.spec.table_starts)
+    return decoder.eval(), design
+
+
+def _read_design(directory: Path) -> Design:
+    design = read_design(directory / CONFIG_NAME)
+    if design.model.model_type != DECODER_MODEL_TYPE and not is_longcats(design.model):
+        path = directory / CONFIG_NAME
+        raise InputError(f"{path}: model_type: is not ngscale's own decoder")
+    return design
+
+
+def _planned(directory: Path, design: Design, tensors: Mapping[str, Tensor]) -> Decoder:
+    """Ngscale's own, on the meta device, which ``tensors`` fit."""
+    with torch.device("meta"):
+        decoder = _built(directory / CONFIG_NAME, design, _compressed_ids(tensors))
+    _check(directory / WEIGHTS_NAME, tensors, decoder.state_dict())
+    return decoder
+
+
+def _compressed_ids(tensors: Mapping[str, Tensor]) -> Tensor | None:
+    return next((t for name, t in tensors.items() if name.endswith("compressed_ids")), None)
 
 
 def _built(config_path: Path, design: Design, compressed_ids: Tensor | None) -> Decoder:
@@ -79,7 +121,8 @@ def _load_longcat(directory: Path, design: Design) -> Decoder:
     return decoder.eval()
 
 
-def _is_longcats(model: ModelSpec) -> bool:
+def is_longcats(model: ModelSpec) -> bool:
+    """Whether its tensors have LongCat's names."""
     return is_longcat(ConfigReader(model.config, model.model_type))
 
 
@@ -92,7 +135,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: is not a safetensors file: {error}") from error
 
 
-def _check(path: Path, tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+def _check(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     if missing := sorted(set(expected) - set(tensors)):
         raise InputError(f"{path}: {missing[0]}: is missing ({len(missing)} in all)")
     if unexpected := sorted(set(tensors) - set(expected)):
@@ -100,7 +143,7 @@ def _check(path: Path, tensors: dict[str, Tensor], expected: dict[str, Tensor]) 
             f"{path}: {unexpected[0]}: has no place in the design of config.json "
             f"({len(unexpected)} in all)"
         )
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items()):
         if tensor.shape != expected[name].shape:
             raise InputError(
                 f"{path}: {name}: has shape {list(tensor.shape)}, the design of config.json "

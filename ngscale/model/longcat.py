@@ -8,7 +8,7 @@ engines that only warn run with tables never loaded.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal
 
 import torch
@@ -59,23 +59,53 @@ def load_embedding(embedding: NgramEmbedding, tensors: Tensors, *, source: str) 
         InputError: one is missing or of another shape; names ``source`` and the tensor.
     """
     reader = _Reader(tensors, source)
-    family: Family = "ngram_embeddings"
-    if any(name.startswith("model.oe_embed_") for name in tensors):
-        family = "oe_embed"
-    words = [name for name in _WORD_ALIASES if name in tensors]
     with torch.no_grad():
-        weight = embedding.word_embeddings.weight
-        weight.copy_(reader.get(words[0] if words else _WORD_ALIASES[0], weight))
-        for name in words[1:]:
-            if not torch.equal(reader.get(name, weight).to(weight), weight):
-                raise InputError(f"{source}: {name}: differs from {words[0]}, its other name")
-        for i in range(embedding.spec.num_tables):
+        _copy_words(embedding, reader)
+        for i, name in enumerate(table_names(tensors, embedding.spec.num_tables)):
             table = embedding.table(i)
-            table.copy_(reader.rows(_TABLES[family].format(i), table))
-            projection = embedding.table_projection(i)
-            name = _PROJECTIONS[family].format(i)
-            projection.copy_(reader.either_way(name, projection))
+            table.copy_(reader.rows(name, table))
+        _copy_projections(embedding, reader)
     return reader.used
+
+
+@torch.no_grad()
+def load_all_but_tables(embedding: NgramEmbedding, tensors: Tensors, *, source: str) -> None:
+    """As ``load_embedding``, without reading any table.
+
+    Raises:
+        InputError: as ``load_embedding``.
+    """
+    reader = _Reader(tensors, source)
+    _copy_words(embedding, reader)
+    _copy_projections(embedding, reader)
+
+
+def table_names(tensors: Collection[str], number: int) -> list[str]:
+    """What the tables are called among ``tensors``."""
+    names = _TABLES[_family(tensors)]
+    return [names.format(i) for i in range(number)]
+
+
+def _family(tensors: Collection[str]) -> Family:
+    alias = any(name.startswith("model.oe_embed_") for name in tensors)
+    return "oe_embed" if alias else "ngram_embeddings"
+
+
+def _copy_words(embedding: NgramEmbedding, reader: "_Reader") -> None:
+    words = [name for name in _WORD_ALIASES if name in reader.tensors]
+    weight = embedding.word_embeddings.weight
+    weight.copy_(reader.get(words[0] if words else _WORD_ALIASES[0], weight))
+    for name in words[1:]:
+        other = reader.get(name, weight)
+        if not weight.is_meta and not torch.equal(other.to(weight), weight):
+            raise InputError(f"{reader.source}: {name}: differs from {words[0]}, its other name")
+
+
+def _copy_projections(embedding: NgramEmbedding, reader: "_Reader") -> None:
+    names = _PROJECTIONS[_family(reader.tensors)]
+    for i in range(embedding.spec.num_tables):
+        projection = embedding.table_projection(i)
+        projection.copy_(reader.either_way(names.format(i), projection))
 
 
 class _Reader:
@@ -113,16 +143,11 @@ class _Reader:
         return tensor if tensor.shape == like.shape else tensor.T
 
 
-def _own_names(decoder: Decoder) -> dict[str, str]:
-    """LongCat's name of every tensor of the decoder that it stores as one: name -> own name."""
-    names = {}
-    for own in decoder.state_dict():
-        if own.startswith("embed_tokens.") or ".mlp.experts." in own:
-            continue
-        name = own.replace(".mlp.gate.weight", ".mlp.router.classifier.weight")
-        name = name.replace(".mlp.gate.", ".mlp.router.")
-        names[name if name.startswith("lm_head.") else f"model.{name}"] = own
-    return names
+def longcat_name(own: str) -> str:
+    """LongCat's name of a tensor of the decoder that it stores as one."""
+    name = own.replace(".mlp.gate.weight", ".mlp.router.classifier.weight")
+    name = name.replace(".mlp.gate.", ".mlp.router.")
+    return name if name.startswith("lm_head.") else f"model.{name}"
 
 
 def _expert_names(layer: int, expert: int) -> tuple[str, str, str]:
@@ -134,7 +159,11 @@ def _expert_names(layer: int, expert: int) -> tuple[str, str, str]:
 def longcat_tensors(decoder: Decoder, *, family: Family = "ngram_embeddings") -> dict[str, Tensor]:
     """The whole decoder, of a LongCat-Flash design, as LongCat stores it."""
     state = decoder.state_dict()
-    tensors = {name: state[own].contiguous() for name, own in _own_names(decoder).items()}
+    tensors = {
+        longcat_name(own): tensor.contiguous()
+        for own, tensor in state.items()
+        if not own.startswith("embed_tokens.") and ".mlp.experts." not in own
+    }
     if isinstance(decoder.embed_tokens, NgramEmbedding):
         tensors |= embedding_tensors(decoder.embed_tokens, family=family)
     else:
@@ -147,6 +176,30 @@ def longcat_tensors(decoder: Decoder, *, family: Family = "ngram_embeddings") ->
             names = _expert_names(layer, expert)
             tensors |= {name: part.clone() for name, part in zip(names, parts, strict=True)}
     return tensors
+
+
+def _copy(own: str, tensor: Tensor, reader: "_Reader") -> None:
+    """Fill the decoder's tensor ``own``; of fused experts, from those of each."""
+    experts, _, fused = own.partition(".mlp.experts.")
+    if not fused:
+        tensor.copy_(reader.get(longcat_name(own), tensor))
+        return
+    layer = int(experts.removeprefix("layers."))
+    for expert, weight in enumerate(tensor):
+        gate, up, down = _expert_names(layer, expert)
+        named = zip((gate, up), weight.chunk(2), strict=True)
+        for name, part in named if fused == "gate_up_proj" else ((down, weight),):
+            part.copy_(reader.get(name, part))
+
+
+@torch.no_grad()
+def load_own_tensor(own: str, tensor: Tensor, tensors: Tensors, *, source: str) -> None:
+    """Fill the tensor that the decoder's state dict calls ``own``, no part of its embedding.
+
+    Raises:
+        InputError: as ``load_longcat_tensors``.
+    """
+    _copy(own, tensor, _Reader(tensors, source))
 
 
 @torch.no_grad()
@@ -164,15 +217,9 @@ def load_longcat_tensors(decoder: Decoder, tensors: Tensors, *, source: str) -> 
     else:
         words = state["embed_tokens.weight"]
         words.copy_(reader.get(_WORD_ALIASES[0], words))
-    for name, own in _own_names(decoder).items():
-        state[own].copy_(reader.get(name, state[own]))
-    for layer in range(decoder.config.num_hidden_layers):
-        gate_up = state[f"layers.{layer}.mlp.experts.gate_up_proj"]
-        down = state[f"layers.{layer}.mlp.experts.down_proj"]
-        for expert in range(decoder.config.num_experts):
-            parts = (*gate_up[expert].chunk(2), down[expert])
-            for name, part in zip(_expert_names(layer, expert), parts, strict=True):
-                part.copy_(reader.get(name, part))
+    for own, tensor in state.items():
+        if not own.startswith("embed_tokens."):
+            _copy(own, tensor, reader)
     rest = sorted(name for name in set(tensors) - reader.used if not _LEFT_OUT.search(name))
     if rest:
         raise InputError(f"{source}: {rest[0]}: has no place in the design ({len(rest)} in all)")

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt64
 
 from ngscale.errors import NoResultError
+from ngscale.probe.numbers import quantiles
 from ngscale.probe.table_files import Rows, StoredTable, read_rows
 
 BITS = (8, 6, 5, 4, 3)
@@ -20,6 +21,7 @@ BLOCK = 32
 """Columns that share a scale where scales are per block."""
 ERROR_LINE = 0.05
 """Relative error under which a bit width counts as harmless. Ours; no study of tables is known."""
+_QUANTILES = ("min", "p5", "median", "p95", "p99", "max")
 _INIT_TAIL = 1e-4
 """Share of rows at initialisation that may be taken for trained ones, on each side."""
 
@@ -92,15 +94,15 @@ def autopsy(
         weights = np.ones(len(chunk)) if traffic is None else traffic[part].astype(np.float64)
         power += float(weights @ squares)
         read = weights > 0
-        for (scale, bits), error in errors.items():
-            missed = quantisation_error(chunk[read], bits, width if scale == "row" else BLOCK)
-            errors[scale, bits] = error + float(weights[read] @ missed)
+        for scale, block in (("row", width), ("block", BLOCK)):
+            for bits, missed in quantisation_errors(chunk[read], BITS, block).items():
+                errors[scale, bits] += float(weights[read] @ missed)
     distinct = np.unique(prints[norms > 0], return_counts=True)[1]
     num_zero = int((norms == 0).sum())
     read_rows_mask = None if traffic is None else traffic > 0
     return TableAutopsy(
         num_rows=rows,
-        norm=_quantiles(norms),
+        norm=quantiles(norms, _QUANTILES),
         num_zero=num_zero,
         num_at_init=None
         if initializer_range is None
@@ -108,7 +110,7 @@ def autopsy(
         num_duplicates=int(rows - num_zero - len(distinct)),
         largest_group=int(distinct.max(initial=0)),
         effective_rank=effective_rank(gram),
-        projected_norm=None if projected is None else _quantiles(projected),
+        projected_norm=None if projected is None else quantiles(projected, _QUANTILES),
         num_read=None if read_rows_mask is None else int(read_rows_mask.sum()),
         num_read_dead=None
         if read_rows_mask is None
@@ -128,21 +130,22 @@ def norms_of(directory: Path, parts: Rows) -> Float64[np.ndarray, " R"]:
     return np.concatenate(chunks).astype(np.float64)
 
 
-def quantisation_error(
-    rows: Float32[np.ndarray, "R d"], bits: int, block: int
-) -> Float64[np.ndarray, " R"]:
+def quantisation_errors(
+    rows: Float32[np.ndarray, "R d"], bits: Sequence[int], block: int
+) -> dict[int, Float64[np.ndarray, " R"]]:
     """``|r - q(r)|^2`` of every row: symmetric integers, their scale max|x| / (2^(bits-1) - 1) of
     every ``block`` columns; the last block may be shorter.
     """
-    largest = 2 ** (bits - 1) - 1
-    total = np.zeros(len(rows))
+    totals = {b: np.zeros(len(rows)) for b in bits}
     for start in range(0, rows.shape[1], block):
         part = rows[:, start : start + block]
-        scale = np.abs(part).max(axis=1, keepdims=True) / np.float32(largest)
-        scale[scale == 0] = 1
-        missed = part - np.round(part / scale) * scale
-        total += np.einsum("rd,rd->r", missed, missed, dtype=np.float64)
-    return total
+        most = np.abs(part).max(axis=1, keepdims=True)
+        for b, total in totals.items():
+            scale = most / np.float32(2 ** (b - 1) - 1)
+            scale[scale == 0] = 1
+            missed = part - np.round(part / scale) * scale
+            total += np.einsum("rd,rd->r", missed, missed, dtype=np.float64)
+    return totals
 
 
 def gram_factor(projection: Float32[np.ndarray, "D d"]) -> Float32[np.ndarray, "d d"]:
@@ -192,12 +195,6 @@ def _at_init(norms: Float32[np.ndarray, " M"], width: int, std: float) -> int:
     low, high = (float(stats.chi2.ppf(tail, width)) for tail in (_INIT_TAIL, 1 - _INIT_TAIL))
     squares = (norms.astype(np.float64) / std) ** 2
     return int(((squares >= low) & (squares <= high)).sum())
-
-
-def _quantiles(values: Float32[np.ndarray, " M"]) -> dict[str, float]:
-    names = ("min", "p5", "median", "p95", "p99", "max")
-    found = np.quantile(values, [0, 0.05, 0.5, 0.95, 0.99, 1])
-    return {name: float(value) for name, value in zip(names, found, strict=True)}
 
 
 def _spearman(traffic: Int64[np.ndarray, " M"], norms: Float32[np.ndarray, " M"]) -> float | None:

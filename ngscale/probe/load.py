@@ -1,39 +1,34 @@
 """A checkpoint directory -> a decoder in float32 that can be run and hooked.
 
-Two kinds: the project's own (``ngscale.model.checkpoint``) and any decoder transformers knows. Only
-safetensors are read, unless pickled tensors are asked for, and only transformers' own classes are
-run: no remote code.
+Two kinds: those that ngscale builds itself (its own, and LongCat-Flash with tables: ``load_own``)
+and any decoder transformers knows (``load_transformers``). Whole in memory, or a layer at a time
+(``streamed``). Only safetensors and GGUF (``load_gguf``) are read, unless pickled tensors are
+asked for.
 """
 
 import hashlib
-import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError  # noqa: TID251 - what torch.load raises; nothing is unpickled
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ngscale.config_reader import ConfigReader, read_config
-from ngscale.console import say
 from ngscale.design import Design
-from ngscale.errors import (
-    InputError,
-    MissingExtraError,
-    NoResultError,
-    ResourceError,
-    UnsafeInputError,
-    UsageError,
-)
+from ngscale.errors import InputError, UnsafeInputError, UsageError
 from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
-from ngscale.ngram_config import DECODER_MODEL_TYPE
+from ngscale.model.decoder import Decoder
+from ngscale.ngram_config import DECODER_MODEL_TYPE, is_longcat, specs_if_any
+from ngscale.probe import load_transformers
+from ngscale.probe.load_gguf import find_gguf, load_gguf
+from ngscale.probe.load_own import stream_own
+from ngscale.probe.memory import memory_errors
+from ngscale.probe.stored import PlannedTensor, StoredTensor
+from ngscale.probe.streamed import NOT_RUN, LayerStream, Read, check_finite, move_present
 from ngscale.probe.structure import Structure, find_structure
-from ngscale.safetensors_header import inside, weight_files
+from ngscale.safetensors_header import TensorHeader, inside, read_headers, weight_files
 from ngscale.spec import Amplification
 
 PICKLE_NAME = "pytorch_model.bin"
@@ -56,64 +51,161 @@ class Checkpoint:
     structure: Structure
     run: Callable[[Tensor], object]
     """Runs the whole stream for token ids (1, T)."""
+    logits: Callable[[Tensor], Tensor] | None
+    """The same, and what lm_head makes of it (1, T, V0); None of a model that is run but once."""
     device: torch.device
+    streamed: bool
+    """Whether a layer is read when it is entered; several windows then go through it together."""
+    gguf: Path | None
+    """The file, where it is one; it carries a tokenizer."""
     files: dict[str, str]
-    """File name -> sha256 of config and weights."""
+    """File name -> sha256 of config and, unless they are streamed, weights."""
+    headers: dict[str, str]
+    """File name -> sha256 of the header of weights that are streamed: all that is read of each."""
 
 
-def load_checkpoint(directory: Path, *, device: str, allow_pickle: bool = False) -> Checkpoint:
-    """Load a checkpoint whole; ``device`` is ``auto``, or what torch calls one.
+def load_checkpoint(
+    place: Path, *, device: str, allow_pickle: bool = False, stream: bool = False
+) -> Checkpoint:
+    """Load a directory or a GGUF file; ``device`` is ``auto``, or what torch calls one.
 
     ``allow_pickle`` takes pytorch_model.bin where there are no safetensors, tensors only
-    (``torch.load(weights_only=True)``).
+    (``torch.load(weights_only=True)``). ``stream`` reads a layer when it is run (``streamed``).
 
     Raises:
         InputError: something is missing, malformed or of an unknown architecture.
         UnsafeInputError: loading it would run code or leave the directory.
         NoResultError: a weight is not finite.
+        UsageError: ``stream`` is asked of what is not safetensors.
         MissingExtraError: transformers is needed and not installed.
         ResourceError: it does not fit in memory.
     """
     target = pick_device(device)
-    if not directory.is_dir():
-        raise InputError(f"{directory}: no such directory; probe takes a checkpoint's directory")
-    config_path = directory / CONFIG_NAME
+    if (gguf := find_gguf(place)) is not None:
+        return _load_gguf(gguf, target, stream=stream)
+    if not place.is_dir():
+        raise InputError(f"{place}: no such directory; probe takes a checkpoint's directory")
+    config_path = place / CONFIG_NAME
     reader = read_config(config_path)
     model_type = reader.values.get("model_type")
     if not isinstance(model_type, str):
         raise reader.fail("model_type", "is missing, so this is not a model's config")
+    ours = model_type == DECODER_MODEL_TYPE or (is_longcat(reader) and bool(specs_if_any(reader)))
+    if not ours:
+        _check_transformers(reader)
+    files = _weights(place, allow_pickle=allow_pickle)
+    headers = None if files[0].name == PICKLE_NAME else read_headers(place)
+    if stream and headers is None:
+        raise UsageError("--stream: reads safetensors by range; pickled weights are read whole")
+    model: nn.Module
+    with memory_errors(f"{place} in float32"):
+        if stream and headers is not None:
+            model, design, read = _plan(place, headers, target, ours=ours)
+            structure = find_structure(model, str(place))
+            move_present(model, target)
+            LayerStream(model, structure, read, source=str(place))
+        else:
+            model, design = _load_whole(place, headers, ours=ours)
+            structure = _placed(model, target, str(place))
+    vocab_size, hidden_size = _sizes(structure, design)
+    at_input = [] if design is None else [spec for spec in design.ngrams if not spec.layers]
+    longest = reader.values.get("max_position_embeddings")
+    return Checkpoint(
+        name=_name(place),
+        model_type=model_type,
+        is_own=model_type == DECODER_MODEL_TYPE,
+        hidden_size=hidden_size,
+        vocab_size=vocab_size,
+        max_tokens=longest if isinstance(longest, int) else None,
+        amplification=at_input[0].amplification if at_input else "none",
+        structure=structure,
+        run=model.hidden if isinstance(model, Decoder) else _runner(structure.backbone),
+        logits=None if stream else model if isinstance(model, Decoder) else _head_runner(model),
+        device=target,
+        streamed=stream,
+        gguf=None,
+        files={path.name: _sha256(path) for path in (config_path, *(() if stream else files))},
+        headers={path.name: _sha256_of_header(path) for path in (files if stream else ())},
+    )
+
+
+def _load_gguf(path: Path, device: torch.device, *, stream: bool) -> Checkpoint:
+    if stream:
+        raise UsageError(f"--stream: reads safetensors by range; {path.name} is read whole")
+    with memory_errors(f"{path} in float32"):
+        model: Any = load_gguf(path)
+        structure = _placed(model, device, str(path))
+    vocab_size, hidden_size = _sizes(structure, None)
+    return Checkpoint(
+        name=path.stem,
+        model_type=model.config.model_type,
+        is_own=False,
+        hidden_size=hidden_size,
+        vocab_size=vocab_size,
+        max_tokens=getattr(model.config, "max_position_embeddings", None),
+        amplification="none",
+        structure=structure,
+        run=_runner(structure.backbone),
+        logits=_head_runner(model),
+        device=device,
+        streamed=False,
+        gguf=path,
+        files={path.name: _sha256(path)},
+        headers={},
+    )
+
+
+def _placed(model: nn.Module, device: torch.device, source: str) -> Structure:
+    """Move a whole model to its device; refuse one that probe cannot read."""
+    model.to(device)
+    for name, weight in model.state_dict().items():
+        if not name.startswith(NOT_RUN):
+            check_finite(weight, name, source)
+    return find_structure(model, source)
+
+
+def _name(directory: Path) -> str:
+    """That of the directory; of a snapshot in a hub cache, that of the model."""
+    root = directory.resolve()
+    repository = root.parent.parent.name
+    if root.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.removeprefix("models--").replace("--", "/", 1)
+    return root.name
+
+
+def _check_transformers(reader: ConfigReader) -> None:
+    """What of a model's config transformers would act on, and probe does not let it."""
     if "auto_map" in reader.values:
         raise UnsafeInputError(
             f"{reader.source}: auto_map: the model needs code from its directory, and probe runs "
             "none; use a transformers release that has the architecture built in"
         )
-    files = _weights(directory, allow_pickle=allow_pickle)
-    model: nn.Module
-    design: Design | None = None
-    with memory_errors(f"{directory} in float32"):
-        if model_type == DECODER_MODEL_TYPE:
-            model, design = load_decoder(directory)
-        else:
-            model = _load_transformers(directory, reader, pickled=files[0].name == PICKLE_NAME)
-        model.to(target)
-    _check_finite(model, directory)
-    structure = find_structure(model, str(directory))
-    vocab_size, hidden_size = _sizes(structure, design)
-    ngram = None if design is None else design.ngram
-    longest = reader.values.get("max_position_embeddings")
-    return Checkpoint(
-        name=directory.resolve().name,
-        model_type=model_type,
-        is_own=design is not None,
-        hidden_size=hidden_size,
-        vocab_size=vocab_size,
-        max_tokens=longest if isinstance(longest, int) else None,
-        amplification="none" if ngram is None else ngram.amplification,
-        structure=structure,
-        run=_runner(structure.backbone) if design is None else model,
-        device=target,
-        files={path.name: _sha256(path) for path in (config_path, *files)},
-    )
+    if "quantization_config" in reader.values:
+        raise reader.fail("quantization_config", "probe reads no quantised weights; convert first")
+
+
+def _load_whole(
+    directory: Path, headers: Mapping[str, TensorHeader] | None, *, ours: bool
+) -> tuple[nn.Module, Design | None]:
+    """Without headers, from pickled weights."""
+    if ours:
+        return load_decoder(directory)
+    if headers is None:
+        return load_transformers.load_pickled(directory), None
+    tensors = {name: StoredTensor(directory, header) for name, header in headers.items()}
+    return load_transformers.load_stored(directory, tensors), None
+
+
+def _plan(
+    directory: Path, headers: Mapping[str, TensorHeader], device: torch.device, *, ours: bool
+) -> tuple[nn.Module, Design | None, Read]:
+    """The model without its weights, and what reads them."""
+    stored = {name: StoredTensor(directory, header) for name, header in headers.items()}
+    if ours:
+        return stream_own(directory, stored, device)
+    planned = {name: PlannedTensor(directory, header) for name, header in headers.items()}
+    model = load_transformers.load_stored(directory, planned)
+    return model, None, load_transformers.reader(model, stored, device)
 
 
 def _weights(directory: Path, *, allow_pickle: bool) -> list[Path]:
@@ -137,25 +229,6 @@ def _sizes(structure: Structure, design: Design | None) -> tuple[int, int]:
     return vocab_size, hidden_size
 
 
-@contextmanager
-def memory_errors(what: str) -> Iterator[None]:
-    """PyTorch's ways to be out of memory -> ResourceError; on the CPU only the text says so.
-
-    Raises:
-        ResourceError: ``what`` does not fit.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if _is_out_of_memory(error):
-            raise ResourceError(f"{what} does not fit in memory; probe a smaller model") from error
-        raise
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
-
-
 def pick_device(name: str) -> torch.device:
     """``auto`` is CUDA where there is one, else the CPU.
 
@@ -173,86 +246,26 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _load_transformers(directory: Path, reader: ConfigReader, *, pickled: bool) -> nn.Module:
-    if "quantization_config" in reader.values:
-        raise reader.fail("quantization_config", "probe reads no quantised weights; convert first")
-    try:
-        import transformers
-        from huggingface_hub.errors import StrictDataclassError
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("transformers", "hf") from error
-    auto_class: Any = transformers.AutoModelForCausalLM
-    try:
-        with _quiet():
-            model, info = auto_class.from_pretrained(
-                directory,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=not pickled,
-                weights_only=True,
-                output_loading_info=True,
-            )
-    except UnpicklingError as error:
-        raise UnsafeInputError(
-            f"{directory}: {PICKLE_NAME}: holds more than tensors, which probe does not read: "
-            f"{str(error).split('Trying to load ')[-1].splitlines()[0]}"
-        ) from error
-    except SafetensorError as error:
-        raise InputError(f"{directory}: the safetensors weights are broken: {error}") from error
-    except (
-        *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
-        *(ImportError, RuntimeError, StrictDataclassError),
-    ) as error:  # whatever a wrong value in config.json sets off inside transformers
-        if _is_out_of_memory(error):
-            raise
-        raise InputError(f"{directory}: transformers cannot load it: {_brief(error)}") from error
-    if missing := sorted(info["missing_keys"]):
-        raise InputError(
-            f"{directory}: {missing[0]}: is not in the weights ({len(missing)} are missing); "
-            "config.json is of another model"
-        )
-    if unused := sorted(info["unexpected_keys"]):
-        say(f"{len(unused)} tensors of {directory} have no place in its config: {unused[0]}, ...")
-    assert isinstance(model, nn.Module)
-    return model.eval()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' bars, reports and warnings off stderr; its settings come back after."""
-    import transformers.utils.logging
-
-    settings: Any = transformers.utils.logging
-    level, bars = settings.get_verbosity(), settings.is_progress_bar_enabled()
-    settings.set_verbosity(logging.CRITICAL)
-    settings.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        settings.set_verbosity(level)
-        if bars:
-            settings.enable_progress_bar()
-
-
-def _brief(error: Exception) -> str:
-    """The first two lines: what and where; transformers goes on to advise other things."""
-    return f"{type(error).__name__}: {' '.join(str(error).splitlines()[:2])}"
-
-
 def _runner(backbone: nn.Module) -> Callable[[Tensor], object]:
     """The stack without lm_head, whose logits would be the largest tensor of the run."""
     return lambda ids: backbone(input_ids=ids, use_cache=False)
 
 
-def _check_finite(model: nn.Module, directory: Path) -> None:
-    for name, weight in model.named_parameters():
-        if not bool(torch.isfinite(weight).all()):
-            raise NoResultError(f"{directory}: {name}: has weights that are not finite")
+def _head_runner(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    def logits(ids: Tensor) -> Tensor:
+        found: Tensor = model(input_ids=ids, use_cache=False).logits
+        return found
+
+    return logits
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256_of_header(path: Path) -> str:
+    """Of its length and itself: names, types, shapes and places."""
+    with path.open("rb") as file:
+        length = file.read(8)
+        return hashlib.sha256(length + file.read(int.from_bytes(length, "little"))).hexdigest()

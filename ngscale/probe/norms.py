@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ngscale.probe.embedding_parts import EmbeddingParts
 from ngscale.probe.stream import Closure, Stream, norm_of, rows_of
 from ngscale.probe.structure import Kind, Structure, Write
+from ngscale.probe.turns import layer_by_layer
 
 PerToken = Float64[np.ndarray, "W T"]
 """One number per window and position."""
@@ -56,7 +57,7 @@ class EmbeddingShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FirstLayer:
-    """Inner products of e = ``embed`` and w = ``attn_out + mlp_out`` of layer 0."""
+    """Inner products of e = ``embed`` and w, all that is written up to the end of layer 0."""
 
     embed_sq: PerToken
     """``<e, e>``."""
@@ -64,6 +65,10 @@ class FirstLayer:
     """``<e, w>``."""
     write_sq: PerToken
     """``<w, w>``."""
+    normed_sq: PerToken
+    """``<n, n>`` of n = LayerNorm of e, with unit gain."""
+    normed_cross: PerToken
+    """``<n, w>``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -89,26 +94,51 @@ def measure(
     *,
     device: torch.device,
     done: Callable[[], object],
+    together: bool = False,
 ) -> StreamNorms:
     """Run every window and follow its stream; ``done`` is called after each.
+
+    ``together`` takes all windows through a layer before the next one (``turns.layer_by_layer``):
+    the same numbers, and a streamed model's layers are read once.
 
     Raises:
         NoResultError: the stream does not close (``stream.Stream``).
     """
-    passes = []
-    for window in windows:
-        stream = Stream(structure)
-        norms: dict[str, Tensor] = {}
-        with torch.inference_mode(), _hooked(structure, stream, norms):
+    passes = [_Pass(stream=Stream(structure), norms={}) for _ in windows]
+    current = 0
+
+    def turn(index: int) -> None:
+        nonlocal current
+        current = index
+
+    def job(window: Int64[np.ndarray, " T"]) -> None:
+        with torch.inference_mode():
             run(torch.from_numpy(window[None]).to(device))
-        passes.append((stream, norms))
         done()
-    return _stack(structure, [stream for stream, _ in passes], [norms for _, norms in passes])
+
+    jobs = [partial(job, window) for window in windows]
+    with _hooked(structure, lambda: passes[current]):
+        if together and len(jobs) > 1:
+            layer_by_layer([parts.layer for parts in structure.layers], jobs, turn)
+        else:
+            for index, run_window in enumerate(jobs):
+                turn(index)
+                run_window()
+    return _stack(structure, [p.stream for p in passes], [p.norms for p in passes])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Pass:
+    """One window."""
+
+    stream: Stream
+    norms: dict[str, Tensor]
+    """Of the embedding and its parts."""
 
 
 @contextmanager
-def _hooked(structure: Structure, stream: Stream, norms: dict[str, Tensor]) -> Iterator[None]:
-    """Feed ``stream`` while the model runs, and ``norms`` with those of the embedding's parts."""
+def _hooked(structure: Structure, now: Callable[[], _Pass]) -> Iterator[None]:
+    """Feed the pass that runs ``now``."""
     with ExitStack() as stack:
         parts = EmbeddingParts(structure.embed_tokens)
         injected: dict[nn.Module, Tensor] = {}
@@ -128,46 +158,50 @@ def _hooked(structure: Structure, stream: Stream, norms: dict[str, Tensor]) -> I
         def start(output: object) -> None:
             embed = rows_of(output)
             found = parts.parts(embed)
-            norms["embed"] = norm_of(embed)
-            norms.update({name: norm_of(part) for name, part in found.items()})
-            stream.start(embed, found)
+            now().norms["embed"] = norm_of(embed)
+            now().norms.update({name: norm_of(part) for name, part in found.items()})
+            now().stream.start(embed, found)
 
         def inject(module: nn.Module, output: object) -> None:
             assert isinstance(output, tuple)
             injected[module] = rows_of(output[-1])
 
+        def enter(index: int, rows: Tensor) -> None:
+            now().stream.enter_layer(index, rows)
+
+        def read(write: Write, rows: Tensor) -> None:
+            now().stream.read(write, rows)
+
         def add(write: Write, output: object) -> None:
             weights = None if write.injection is None else injected.pop(write.injection)
-            stream.add(write, rows_of(output), weights)
+            now().stream.add(write, rows_of(output), weights)
 
         stack.enter_context(parts.hooked())
         on_output(structure.embed_tokens, start)
         for index, layer in enumerate(structure.layers):
-            on_input(layer.layer, partial(stream.enter_layer, index))
+            on_input(layer.layer, partial(enter, index))
         for write in structure.writes:
             if write.reads is not None:
-                on_input(write.reads, partial(stream.read, write))
+                on_input(write.reads, partial(read, write))
             if write.injection is not None:
                 on_output(write.injection, partial(inject, write.injection))
             on_output(write.module, partial(add, write))
-        on_input(structure.norm, stream.finish)
+        on_input(structure.norm, lambda rows: now().stream.finish(rows))
         yield
 
 
 def _stack(
     structure: Structure, passes: Sequence[Stream], norms: Sequence[Mapping[str, Tensor]]
 ) -> StreamNorms:
-    first = passes[0]
     embed = _by_window(norms)
+    by_stream = _by_window([p.ratios_by_stream for p in passes])
     return StreamNorms(
         sublayers=tuple(
             SublayerNorms(
                 name=write.name,
                 kind=write.kind,
                 added_to=write.added_to,
-                ratio_by_stream=_by_window([p.ratios_by_stream for p in passes])[write.name]
-                if first.ratios_by_stream
-                else None,
+                ratio_by_stream=by_stream.get(write.name),
                 **_by_window([p.writes[write.name] for p in passes]),
             )
             for write in structure.writes

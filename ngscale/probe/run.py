@@ -6,14 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from ngscale.console import say
 from ngscale.corpus import OnBadRecord, default_sources, embedded_dir
-from ngscale.errors import InputError, UsageError
+from ngscale.errors import InputError, NoResultError, UsageError
 from ngscale.probe import advice, summary
-from ngscale.probe.load import Checkpoint, load_checkpoint, memory_errors
-from ngscale.probe.norms import measure
+from ngscale.probe.amplify import LossMeter, amplified, built_in
+from ngscale.probe.load import Checkpoint, load_checkpoint
+from ngscale.probe.load_gguf import gguf_tokenizer
+from ngscale.probe.memory import memory_errors
+from ngscale.probe.norms import StreamNorms, measure
 from ngscale.probe.windows import Windows, check_vocabulary, cut_windows, special_prefix
 from ngscale.records import RunRecord
+from ngscale.spec import Amplification
 from ngscale.tokens import Advance, Tokenizer, ignore, is_bin, load_tokenizer, read_stream
 
 
@@ -36,6 +42,7 @@ def load(
     device: str,
     draws: int = 1,
     allow_pickle: bool = False,
+    stream: bool = False,
     text_field: str = "text",
     split: str = "train",
     on_bad_record: OnBadRecord = "error",
@@ -49,13 +56,71 @@ def load(
     Raises:
         NgscaleError: any input is missing, malformed, unsafe, or does not fit the others.
     """
-    checkpoint = load_checkpoint(directory, device=device, allow_pickle=allow_pickle)
+    checkpoint = load_checkpoint(directory, device=device, allow_pickle=allow_pickle, stream=stream)
     if checkpoint.max_tokens is not None and tokens > checkpoint.max_tokens:
         raise UsageError(
             f"--tokens {tokens}: the model has max_position_embeddings {checkpoint.max_tokens}; "
             f"use --tokens {checkpoint.max_tokens} or fewer"
         )
-    loaded = _tokenizer(directory, tokenizer, checkpoint)
+    cut, described = read_windows(
+        directory,
+        corpus,
+        tokenizer,
+        vocab_size=checkpoint.vocab_size,
+        is_own=checkpoint.is_own,
+        gguf=checkpoint.gguf,
+        tokens=tokens,
+        windows=windows,
+        draws=draws,
+        text_field=text_field,
+        split=split,
+        on_bad_record=on_bad_record,
+        cache=cache,
+        advance=advance,
+    )
+    return Subject(
+        checkpoint=checkpoint,
+        windows=cut,
+        inputs={
+            "model": {
+                "name": checkpoint.name,
+                "model_type": checkpoint.model_type,
+                "hidden_size": checkpoint.hidden_size,
+                "vocab_size": checkpoint.vocab_size,
+                "amplification": checkpoint.amplification,
+                "sha256": checkpoint.files,
+                **({"sha256_of_headers": checkpoint.headers} if checkpoint.streamed else {}),
+            },
+            **described,
+            "dtype": "float32",
+            "device": checkpoint.device.type,
+        },
+    )
+
+
+def read_windows(
+    directory: Path,
+    corpus: Sequence[str] | None,
+    tokenizer: str | None,
+    *,
+    vocab_size: int,
+    is_own: bool,
+    gguf: Path | None = None,
+    tokens: int,
+    windows: int,
+    draws: int,
+    text_field: str = "text",
+    split: str = "train",
+    on_bad_record: OnBadRecord = "error",
+    cache: Path | None = None,
+    advance: Advance = ignore,
+) -> tuple[Windows, dict[str, Any]]:
+    """The windows of every text, and what the record says of tokenizer, texts and windows.
+
+    Raises:
+        NgscaleError: tokenizer or text is missing, malformed, or does not fit the model.
+    """
+    loaded = _tokenizer(directory, tokenizer, vocab_size=vocab_size, is_own=is_own, gguf=gguf)
     sources = list(corpus or default_sources())
     if is_bin(sources):
         raise UsageError("--corpus: probe takes text, not a .bin of token ids")
@@ -78,49 +143,37 @@ def load(
         window_tokens=tokens,
         draws=draws,
     )
-    check_vocabulary(loaded, cut, checkpoint.vocab_size)
-    return Subject(
-        checkpoint=checkpoint,
-        windows=cut,
-        inputs={
-            "model": {
-                "name": checkpoint.name,
-                "model_type": checkpoint.model_type,
-                "hidden_size": checkpoint.hidden_size,
-                "vocab_size": checkpoint.vocab_size,
-                "amplification": checkpoint.amplification,
-                "sha256": checkpoint.files,
-            },
-            "tokenizer": {
-                "name": loaded.name,
-                "sha256": loaded.sha256,
-                "vocab_size": loaded.vocab_size,
-            },
-            "texts": [
-                {
-                    "name": Path(source).name,
-                    "sha256_of_tokens": text.sha256(),
-                    "num_tokens": text.num_tokens,
-                    "num_docs": text.num_docs,
-                    "num_bytes": text.num_bytes,
-                    "bad_records": dict(text.bad_records),
-                }
-                for source, text in zip(sources, texts, strict=True)
-            ],
-            "window": {
-                "tokens": tokens,
-                "count": len(cut.places),
-                "draws": draws,
-                "prefix_ids": list(cut.prefix),
-                "places": [asdict(place) for place in cut.places],
-            },
-            "dtype": "float32",
-            "device": checkpoint.device.type,
+    check_vocabulary(loaded, cut, vocab_size)
+    return cut, {
+        "tokenizer": {
+            "name": loaded.name,
+            "sha256": loaded.sha256,
+            "vocab_size": loaded.vocab_size,
         },
-    )
+        "texts": [
+            {
+                "name": Path(source).name,
+                "sha256_of_tokens": text.sha256(),
+                "num_tokens": text.num_tokens,
+                "num_docs": text.num_docs,
+                "num_bytes": text.num_bytes,
+                "bad_records": dict(text.bad_records),
+            }
+            for source, text in zip(sources, texts, strict=True)
+        ],
+        "window": {
+            "tokens": tokens,
+            "count": len(cut.places),
+            "draws": draws,
+            "prefix_ids": list(cut.prefix),
+            "places": [asdict(place) for place in cut.places],
+        },
+    }
 
 
-def _tokenizer(directory: Path, named: str | None, checkpoint: Checkpoint) -> Tokenizer:
+def _tokenizer(
+    directory: Path, named: str | None, *, vocab_size: int, is_own: bool, gguf: Path | None
+) -> Tokenizer:
     """The named one, else the checkpoint's, else (our own decoder) the embedded one that fits.
 
     Raises:
@@ -128,36 +181,97 @@ def _tokenizer(directory: Path, named: str | None, checkpoint: Checkpoint) -> To
     """
     if named is not None:
         return load_tokenizer(named)
+    if gguf is not None:
+        return gguf_tokenizer(gguf)
     if (directory / "tokenizer.json").is_file():
         return load_tokenizer(str(directory))
-    if checkpoint.is_own:
+    if is_own:
         for path in sorted((embedded_dir() / "tokenizers").glob("*/tokenizer.json")):
             embedded = load_tokenizer(path.parent.name)
-            if embedded.vocab_size == checkpoint.vocab_size:
+            if embedded.vocab_size == vocab_size:
                 return embedded
     raise InputError(f"{directory}: has no tokenizer.json; --tokenizer names the model's own")
 
 
-def probe_checkpoint(subject: Subject, *, done: Callable[[], object]) -> RunRecord:
-    """Run every window, check closure, reduce, advise.
+def probe_checkpoint(
+    subject: Subject, *, check: bool = True, done: Callable[[], object] = lambda: None
+) -> RunRecord:
+    """Run every window, hold the stream to closure, reduce, advise.
+
+    ``check`` runs them again under each amplification, where the model has its head at hand.
+    ``done`` is called after every window.
 
     Raises:
         NoResultError: the stream does not close, or is not finite.
     """
     checkpoint = subject.checkpoint
+    logits = checkpoint.logits if check else None
+    losses = None if logits is None else LossMeter(logits)
     with memory_errors("the forward pass"):
-        norms = measure(
-            checkpoint.structure,
-            checkpoint.run,
-            subject.windows.ids,
-            device=checkpoint.device,
-            done=done,
+        norms = _measure(subject, losses or checkpoint.run, done)
+        checked = (
+            {}
+            if losses is None
+            else check_amplifications(subject, norms, tuple(losses.losses), done)
         )
-    first = next(s for s in norms.sublayers if s.kind == "attention")
     advised = advice.advise(
-        norms.first_layer,
-        attention_ratio=float(np.median((first.write / first.stream)[:, 1:])),
-        hidden_size=checkpoint.hidden_size,
-        already=checkpoint.amplification,
+        norms, hidden_size=checkpoint.hidden_size, already=_already(checkpoint), checked=checked
     )
     return summary.build(norms, advised, subject.inputs, subject.windows)
+
+
+def num_passes(subject: Subject, *, check: bool) -> int:
+    """Times that every window is run."""
+    can_check = check and subject.checkpoint.logits is not None
+    return len(advice.AMPLIFICATIONS) if can_check else 1
+
+
+def _measure(
+    subject: Subject, run: Callable[[Tensor], object], done: Callable[[], object]
+) -> StreamNorms:
+    checkpoint = subject.checkpoint
+    return measure(
+        checkpoint.structure,
+        run,
+        subject.windows.ids,
+        device=checkpoint.device,
+        done=done,
+        together=checkpoint.streamed,
+    )
+
+
+def check_amplifications(
+    subject: Subject,
+    norms: StreamNorms,
+    losses: tuple[float, ...],
+    done: Callable[[], object],
+) -> dict[Amplification, advice.Checked]:
+    """Share and losses as they are and under each amplification; without those that break it."""
+    checkpoint = subject.checkpoint
+    assert checkpoint.logits is not None
+    found: dict[Amplification, advice.Checked] = {
+        "none": advice.Checked(share=_first_share(norms), losses=losses)
+    }
+    for name, factor in advice.factors(norms.first_layer, checkpoint.hidden_size).items():
+        if name == "none":
+            continue
+        meter = LossMeter(checkpoint.logits)
+        try:
+            with amplified(checkpoint.structure.embed_tokens, name, factor):
+                again = _measure(subject, meter, done)
+        except NoResultError as error:
+            say(f"the check of {name} gives no result: {error}")
+            continue
+        found[name] = advice.Checked(share=_first_share(again), losses=tuple(meter.losses))
+    return found
+
+
+def _first_share(norms: StreamNorms) -> float:
+    return float(np.median(norms.shares[0].share[:, 1:]))
+
+
+def _already(checkpoint: Checkpoint) -> Amplification:
+    """What the design says, or a transformers model does in its embedding."""
+    if checkpoint.amplification != "none":
+        return checkpoint.amplification
+    return built_in(checkpoint.structure.embed_tokens, checkpoint.hidden_size)

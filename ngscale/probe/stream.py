@@ -11,6 +11,7 @@ Norms are of the whole row, closure is checked stream by stream.
 Shapes: T tokens, D hidden, S streams, R = S*D.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from ngscale.errors import NoResultError
+from ngscale.probe.amplify import layer_normed
 from ngscale.probe.structure import Structure, Write
 
 CLOSURE_TOLERANCE = 1e-5
@@ -63,6 +65,8 @@ class Stream:
         self._embed: Tensor | None = None
         self._parts: Mapping[str, Tensor] = {}
         self._sum: Tensor | None = None  # embed + all writes so far (T, R)
+        self._norm: Tensor | None = None  # that of _sum, where it has been taken (T,)
+        self._embed_norm: Tensor | None = None  # (T,)
         self._layer_input: Tensor | None = None  # (T, R)
         self._layer_norm: Tensor | None = None  # its norm (T,)
         self._deferred: list[tuple[Write, Tensor]] = []
@@ -103,7 +107,9 @@ class Stream:
         """What sub-layer ``write`` reads must be the stream it is said to be added to."""
         expected = self._layer_input if write.parallel else self._sum
         assert expected is not None
-        self._check(f"what {write.name} reads, {write.added_to}", stream, expected)
+        norm = self._check(f"what {write.name} reads, {write.added_to}", stream, expected)
+        if not write.parallel:
+            self._norm = norm
 
     def add(
         self, write: Write, out: Float[Tensor, "T O"], injected: Float[Tensor, "T S"] | None
@@ -130,7 +136,9 @@ class Stream:
         stream = self._layer_input if write.parallel else self._sum
         assert stream is not None
         norm = _finite_norm(f"the output of {name}", rows)
-        stream_norm = _positive_norm(f"the stream {name} adds to", stream)
+        stream_norm = self._layer_norm if write.parallel else self._norm
+        if stream_norm is None:
+            stream_norm = _positive_norm(f"the stream {name} adds to", stream)
         layer_norm = stream_norm if self._layer_norm is None else self._layer_norm
         self.writes[name] = {
             "write": norm,
@@ -140,7 +148,7 @@ class Stream:
         }
         if self.structure.num_streams > 1:
             self.ratios_by_stream[name] = self._by_stream(rows) / self._by_stream(stream)
-        self._sum = self._sum + rows
+        self._sum, self._norm = self._sum + rows, None
 
     def _by_stream(self, rows: Float[Tensor, "T R"]) -> Float64[Tensor, "T S"]:
         return norm_of(rows.view(len(rows), self.structure.num_streams, -1))
@@ -152,7 +160,7 @@ class Stream:
         for write, rows in self._deferred:
             self._add(write, rows)
         self._deferred.clear()
-        norm = self._check(where, stream, self._sum)
+        norm = self._norm = self._check(where, stream, self._sum)
         if self._layer_input is not None:
             self._leave_layer(self._embed, self._sum, norm)
         return norm
@@ -185,13 +193,18 @@ class Stream:
         return norm
 
     def _leave_layer(self, embed: Tensor, resid_post: Tensor, norm: Tensor) -> None:
-        inner, embed_norm = dot(resid_post, embed), norm_of(embed)
+        if self._embed_norm is None:
+            self._embed_norm = norm_of(embed)
+        inner, embed_norm = dot(resid_post, embed), self._embed_norm
         if not self.shares:
             written = resid_post - embed
+            normed = layer_normed(embed, embed.shape[-1] // self.structure.num_streams)
             self.first_layer = {
                 "embed_sq": embed_norm**2,
                 "cross": dot(embed, written),
                 "write_sq": norm_of(written) ** 2,
+                "normed_sq": norm_of(normed) ** 2,
+                "normed_cross": dot(normed, written),
             }
         self.shares.append({"share": inner / norm**2, "cosine": inner / (norm * embed_norm)})
         self.part_shares.append(
@@ -219,13 +232,15 @@ def rows_of(activation: Any) -> Float[Tensor, "T R"]:
 
 def _finite_norm(what: str, rows: Tensor) -> Tensor:
     norm = norm_of(rows)
-    _refuse(~torch.isfinite(norm), f"{what} is not finite", "no norm means anything")
+    if not math.isfinite(float(norm.sum())):  # one number instead of T, of which none is negative
+        _refuse(~torch.isfinite(norm), f"{what} is not finite", "no norm means anything")
     return norm
 
 
 def _positive_norm(what: str, rows: Tensor) -> Tensor:
     norm = _finite_norm(what, rows)
-    _refuse(norm == 0, f"{what} is zero", "a ratio to it means nothing")
+    if not float(norm.min()):
+        _refuse(norm == 0, f"{what} is zero", "a ratio to it means nothing")
     return norm
 
 

@@ -47,16 +47,17 @@ class Write:
     """Hyper-connections: the module whose last output is the weight of the write per stream."""
     parallel: bool = False
     """Whether it reads and is added to the layer's input, as the attention is."""
-    deferred: bool = False
-    """Whether it is added at the layer's end, behind all others."""
+
+    @property
+    def deferred(self) -> bool:
+        """Whether it is added at the layer's end, behind all others, as a shortcut's experts."""
+        return self.kind == "moe"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LayerParts:
     """One layer, and what it adds to the stream, in the order of addition."""
 
-    name: str
-    """``L0``; ``L1`` for the first of shortcut blocks."""
     layer: nn.Module
     writes: tuple[Write, ...]
 
@@ -177,9 +178,7 @@ def _standard(index: int, layer: nn.Module) -> LayerParts:
         injection=hyper[1],
         parallel=parallel,
     )
-    return LayerParts(
-        name=name, layer=layer, writes=(*_ngram(name, layer), attention_write, mlp_write)
-    )
+    return LayerParts(layer=layer, writes=(*_ngram(name, layer), attention_write, mlp_write))
 
 
 def _shortcut(index: int, layer: nn.Module) -> LayerParts:
@@ -193,11 +192,9 @@ def _shortcut(index: int, layer: nn.Module) -> LayerParts:
             added_to=f"{name}_{before}",
             module=layer.get_submodule(module),
             reads=reads and layer.get_submodule(reads),  # type: ignore[arg-type]
-            deferred=kind == "moe",
         )
 
     return LayerParts(
-        name=name,
         layer=layer,
         writes=(
             *_ngram(name, layer),

@@ -29,6 +29,8 @@ from ngscale.spec import NgramSpec
 
 CHUNK_BYTES = 8 * 2**20
 """Read at a time, as float32."""
+PAGE_BYTES = 4096
+"""Rows no further apart are read with what lies between: the disk reads no less."""
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _SEPARATE = (
     (r"ngram_embeddings\.embedders\.(\d+)\.weight$", r"ngram_embeddings\.post_projs\.{}\.weight$"),
@@ -296,18 +298,52 @@ def _float32(stored: np.ndarray, dtype: str) -> Float32[np.ndarray, "R d"]:
 
 
 def gather_rows(
-    directory: Path, table: StoredTable, ids: Int64[np.ndarray, " R"]
+    directory: Path, parts: Sequence[Rows], ids: Int64[np.ndarray, " R"]
 ) -> Float32[np.ndarray, "R d"]:
-    """The rows ``ids``, in any order, each read by its own range once."""
+    """The rows ``ids`` of a table of ``parts``, in any order; neighbours are read as one range.
+
+    Raises:
+        InputError: a file ends too early.
+    """
     distinct, inverse = np.unique(ids, return_inverse=True)
-    found = np.empty((len(distinct), table.width), dtype=np.float32)
+    found = np.empty((len(distinct), parts[0].tensor.shape[1]), dtype=np.float32)
     first = 0
-    for part in table.parts:
+    for part in parts:
         low, high = np.searchsorted(distinct, [first, first + part.number])
-        for index in range(low, high):
-            row = Rows(
-                tensor=part.tensor, first=part.first + int(distinct[index]) - first, number=1
-            )
-            found[index] = next(read_rows(directory, (row,)))[0][0]
+        found[low:high] = _gather(directory, part, distinct[low:high] - first)
         first += part.number
     return found[inverse]
+
+
+def _gather(
+    directory: Path, part: Rows, ids: Int64[np.ndarray, " R"]
+) -> Float32[np.ndarray, "R d"]:
+    """Rows of one part, in ascending order."""
+    tensor = part.tensor
+    dtype = np.dtype(_DTYPES[tensor.dtype])
+    row_bytes = tensor.shape[1] * dtype.itemsize
+    found = np.empty((len(ids), tensor.shape[1]), dtype=np.float32)
+    path = inside(directory, tensor.file)
+    with path.open("rb", buffering=0) as file:
+        for low, high in _runs(ids, row_bytes):
+            start, stop = int(ids[low]), int(ids[high - 1]) + 1
+            file.seek(tensor.begin + (part.first + start) * row_bytes)
+            data = file.read((stop - start) * row_bytes)
+            if len(data) < (stop - start) * row_bytes:
+                raise InputError(f"{path}: {tensor.name}: is truncated")
+            stored = np.frombuffer(data, dtype=dtype).reshape(stop - start, -1)
+            found[low:high] = _float32(stored[ids[low:high] - start], tensor.dtype)
+    return found
+
+
+def _runs(ids: Int64[np.ndarray, " R"], row_bytes: int) -> Iterator[tuple[int, int]]:
+    """Ranges of ``ids``, ascending, that lie within a page of one another and fit a chunk."""
+    low = 0
+    for index in range(1, len(ids) + 1):
+        if (
+            index == len(ids)
+            or (ids[index] - ids[index - 1] - 1) * row_bytes > PAGE_BYTES
+            or (ids[index] + 1 - ids[low]) * row_bytes > CHUNK_BYTES
+        ):
+            yield low, index
+            low = index

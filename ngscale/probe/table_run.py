@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ngscale.corpus import OnBadRecord
-from ngscale.errors import UsageError
 from ngscale.probe.autopsy import (
     BLOCK,
     ERROR_LINE,
@@ -17,42 +15,14 @@ from ngscale.probe.autopsy import (
     lowest_bits,
     norms_of,
 )
+from ngscale.probe.numbers import quantiles, rounded
 from ngscale.probe.table_files import StoredTable, StoredTables, gather_rows, read_rows
 from ngscale.probe.traffic import check_traffic, row_traffic, table_row_ids
 from ngscale.records import RunRecord
-from ngscale.tokens import Advance, TokenStream, ignore, is_bin, load_tokenizer, read_stream
+from ngscale.tokens import TokenStream
 
 SAMPLE_TOKENS = 4096
 """The first tokens of the corpus, for which word and n-gram part are compared as vectors."""
-
-
-def load_text(
-    directory: Path,
-    corpus: Sequence[str],
-    tokenizer: str | None,
-    *,
-    text_field: str = "text",
-    split: str = "train",
-    on_bad_record: OnBadRecord = "error",
-    cache: Path | None = None,
-    advance: Advance = ignore,
-) -> TokenStream:
-    """The corpus by the checkpoint's own tokenizer, or the named one.
-
-    Raises:
-        NgscaleError: a source or the tokenizer is missing or malformed.
-    """
-    if is_bin(corpus):
-        raise UsageError("--corpus: probe takes text, not a .bin of token ids")
-    return read_stream(
-        corpus,
-        load_tokenizer(tokenizer or str(directory)),
-        text_field=text_field,
-        split=split,
-        on_bad_record=on_bad_record,
-        cache=cache,
-        advance=advance,
-    )
 
 
 def probe_tables(
@@ -92,7 +62,7 @@ def probe_tables(
         results={
             "tables": results,
             "orders": orders,
-            "words": {"num_rows": len(words), "norm": _quantiles(words)},
+            "words": {"num_rows": len(words), "norm": _norms(words)},
             "word_and_ngram": None if stream is None else _compare(found, stream),
             "quantisation": {"block": BLOCK, "error_line": ERROR_LINE},
         },
@@ -100,7 +70,7 @@ def probe_tables(
 
 
 def _table_result(table: StoredTable, read: TableAutopsy) -> dict[str, Any]:
-    result: dict[str, Any] = _rounded(asdict(read))
+    result: dict[str, Any] = rounded(asdict(read))
     result["errors"] = {
         scale: {str(bits): error for bits, error in errors.items()}
         for scale, errors in result["errors"].items()
@@ -128,11 +98,11 @@ def _order_results(tables: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "order": order,
                 "tables": len(of),
                 "num_rows": rows,
-                "norm_median": _round(float(np.mean([t["norm"]["median"] for t in of]))),
-                "zero_frac": _round(sum(t["num_zero"] for t in of) / rows),
-                "duplicate_frac": _round(sum(t["num_duplicates"] for t in of) / rows),
-                "read_frac": None if None in read else _round(sum(read) / rows),
-                "effective_rank_frac": _round(
+                "norm_median": rounded(float(np.mean([t["norm"]["median"] for t in of]))),
+                "zero_frac": rounded(sum(t["num_zero"] for t in of) / rows),
+                "duplicate_frac": rounded(sum(t["num_duplicates"] for t in of) / rows),
+                "read_frac": None if None in read else rounded(sum(read) / rows),
+                "effective_rank_frac": rounded(
                     float(np.mean([t["effective_rank"] / t["width"] for t in of]))
                 ),
             }
@@ -162,7 +132,7 @@ def _compare(found: StoredTables, stream: TokenStream) -> dict[str, Any] | None:
     each = []
     for table in tables:
         (ids,) = table_row_ids(spec, table.number, stream, num_tokens=SAMPLE_TOKENS)
-        rows = gather_rows(found.directory, table, np.maximum(ids, 0))
+        rows = gather_rows(found.directory, table.parts, np.maximum(ids, 0))
         rows[ids < 0] = 0
         assert table.projection is not None
         projected = rows @ table.projection.T
@@ -172,12 +142,12 @@ def _compare(found: StoredTables, stream: TokenStream) -> dict[str, Any] | None:
     ratio = float(np.median(ngram_norm / np.maximum(word_norm, np.finfo(np.float32).tiny)))
     return {
         "num_tokens": len(tokens),
-        "word_norm": _quantiles(word_norm),
-        "ngram_norm": _quantiles(ngram_norm),
-        "table_norm_medians": [_round(value) for value in each],
+        "word_norm": _norms(word_norm),
+        "ngram_norm": _norms(ngram_norm),
+        "table_norm_medians": [rounded(value) for value in each],
         "ngram_over_word": {
-            "mean": _round(ratio),
-            "sum_only": _round(ratio / (1 + spec.num_tables)),
+            "mean": rounded(ratio),
+            "sum_only": rounded(ratio / (1 + spec.num_tables)),
         },
         "word_scale_of_config": spec.word_scale,
     }
@@ -204,20 +174,5 @@ def _answer(directory: Path, tables: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _quantiles(values: np.ndarray) -> dict[str, float]:
-    names = ("p5", "median", "p95")
-    found = np.quantile(values, [0.05, 0.5, 0.95])
-    return {name: _round(float(value)) for name, value in zip(names, found, strict=True)}
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.6g}")
-
-
-def _rounded(value: Any) -> Any:
-    """Every float in nested mappings and sequences with six digits."""
-    if isinstance(value, Mapping):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(inner) for inner in value]
-    return _round(value) if isinstance(value, float) else value
+def _norms(values: np.ndarray) -> dict[str, float]:
+    return quantiles(values, ("p5", "median", "p95"))

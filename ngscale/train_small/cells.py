@@ -2,8 +2,8 @@
 
 ``<out>/plan.json`` keeps the number of steps that ``--hours`` gave, ``pilot.json`` the number of
 seeds that the pilot asked for; ``<out>/runs/<arm>-seed<n>/`` holds log.jsonl, checkpoints/ while
-the run lasts, then config.json and model.safetensors, and run.json, written last: it says that the
-run is finished, from which inputs, and with which result.
+the run lasts (longer where asked for), then config.json and model.safetensors, and run.json,
+written last: it says that the run is finished, from which inputs, and with which result.
 """
 
 import json
@@ -45,12 +45,17 @@ class CellStore:
         *,
         checkpoint_every: int = 200,
         keep_checkpoints: int = 2,
+        keep_finished: bool = False,
         keep_weights: bool = True,
     ) -> None:
+        """``keep_finished``: the checkpoints stay when the run is finished; ``keep_weights``: so do
+        its weights.
+        """
         self.out = out
         self.keep_weights = keep_weights
         self.checkpoint_every = checkpoint_every
         self.keep_checkpoints = keep_checkpoints
+        self.keep_finished = keep_finished
 
     def checkpoints(
         self, arm: Arm, seed: int, identity: Mapping[str, Any], world: World = ALONE
@@ -124,7 +129,9 @@ class CellStore:
     def save(
         self, arm: Arm, seed: int, inputs: Mapping[str, Any], decoder: Decoder, cell: Cell
     ) -> None:
-        """Keep result and weights of a finished cell; what it could be resumed from goes."""
+        """Keep weights and result of a finished cell; what it could be resumed from goes, unless
+        it is to stay.
+        """
         if self.out is None:
             return
         directory = self._directory(self.out, arm, seed)
@@ -136,7 +143,8 @@ class CellStore:
             "use": asdict(cell.use),
         }
         write_atomic(directory / "run.json", dump_json(document).encode())
-        shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+        if not self.keep_finished:
+            shutil.rmtree(directory / "checkpoints", ignore_errors=True)
 
     @staticmethod
     def _directory(out: Path, arm: Arm, seed: int) -> Path:

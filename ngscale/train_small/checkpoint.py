@@ -9,35 +9,28 @@ import errno
 import json
 import os
 import shutil
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import (
-    HuggingFaceStorageReader,
     HuggingFaceStorageWriter,
 )
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
-from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from ngscale.errors import InputError, ResourceError
+from ngscale.model.run_checkpoint import (
+    DOCUMENT,
+    NAMES,
+    SCHEMA_VERSION,
+    Saved,
+    quiet,
+    read_document,
+    whole_checkpoints,
+)
 from ngscale.records import dump_json
-from ngscale.safetensors_header import inside, read_headers
 from ngscale.train_small.distributed import ALONE, World, agreed, wait_for_all
-
-DOCUMENT = "training.json"
-SCHEMA_VERSION = 1
-_NAMES = "step-" + 8 * "[0-9]"
-
-_WAY_OUT = "the checkpoint is damaged: remove its directory to resume from the one before"
 
 At = Callable[[str], None]
 """Told the name of each phase as it begins; tests kill the process there."""
@@ -45,14 +38,6 @@ At = Callable[[str], None]
 
 def ignore(phase: str, /) -> None:
     """The hook of a run that nobody watches."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saved:
-    """A checkpoint found on disk, its document read and its tensors not."""
-
-    path: Path
-    document: dict[str, Any]
 
 
 class Checkpoints:
@@ -100,7 +85,7 @@ class Checkpoints:
             raise _as_ours(target, error) from error
 
     def _write_tensors(self, partial: Path, tensors: dict[str, Any]) -> None:
-        with _quiet():
+        with quiet():
             save(
                 tensors,
                 storage_writer=HuggingFaceStorageWriter(str(partial), save_distributed=True),
@@ -131,7 +116,7 @@ class Checkpoints:
         self.at("checkpoint pruned")
 
     def _prune(self) -> None:
-        for old in self._whole()[: -self.keep]:
+        for old in whole_checkpoints(self.directory)[: -self.keep]:
             (old / DOCUMENT).unlink()  # first, so that half a checkpoint has none
             self.at("checkpoint pruning")
             shutil.rmtree(old)
@@ -145,13 +130,13 @@ class Checkpoints:
         if self.world.is_first:
             self._clean()
         wait_for_all(self.world)
-        found = self._whole()
+        found = whole_checkpoints(self.directory)
         last = float(found[-1].name.removeprefix("step-")) if found else 0.0
         steps = int(agreed(last, self.world))
         if not steps:
             return None
         path = self.directory / f"step-{steps:08d}"
-        document = _read_document(path / DOCUMENT)
+        document = read_document(path / DOCUMENT)
         if (differing := _differing(document["identity"], self.identity)) is not None:
             key, saved, wanted = differing
             raise InputError(
@@ -162,97 +147,9 @@ class Checkpoints:
 
     def _clean(self) -> None:
         self._prune()
-        for path in [*self.directory.glob(".step-*.partial"), *self.directory.glob(_NAMES)]:
+        for path in [*self.directory.glob(".step-*.partial"), *self.directory.glob(NAMES)]:
             if not (path / DOCUMENT).is_file() or path.name.startswith("."):
                 shutil.rmtree(path, ignore_errors=True)
-
-    def _whole(self) -> list[Path]:
-        return sorted(p for p in self.directory.glob(_NAMES) if (p / DOCUMENT).is_file())
-
-
-def sizes(saved: Saved) -> dict[str, tuple[torch.dtype, torch.Size]]:
-    """Types and shapes of the tensors, from the headers alone.
-
-    Raises:
-        InputError: a file is missing, damaged or does not cover its tensors.
-        UnsafeInputError: a file is a link out of the directory.
-    """
-    try:
-        for path in saved.path.glob("*.safetensors"):
-            read_headers(inside(saved.path, path.name))
-    except InputError as error:
-        raise InputError(f"{error}; {_WAY_OUT}") from error
-    try:
-        metadata = HuggingFaceStorageReader(str(saved.path)).read_metadata()
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise damaged(saved.path, str(error)) from error
-    found = {}
-    for name, item in metadata.state_dict_metadata.items():
-        assert isinstance(item, TensorStorageMetadata)
-        held = sum(chunk.sizes.numel() for chunk in item.chunks)
-        if any(n < 0 for n in item.size) or held != item.size.numel():
-            raise damaged(saved.path, f"{name}: has {held} of {item.size.numel()} elements")
-        found[name] = (item.properties.dtype, item.size)
-    return found
-
-
-def load_tensors(saved: Saved, targets: dict[str, Any], world: World) -> None:
-    """Read into ``targets``, in place; the names, types and shapes have been compared.
-
-    Raises:
-        InputError: a file is damaged.
-    """
-    try:
-        with _quiet():
-            load(
-                targets,
-                storage_reader=HuggingFaceStorageReader(str(saved.path)),
-                process_group=world.files,
-                no_dist=world.size == 1,
-            )
-    except (CheckpointException, SafetensorError, OSError, RuntimeError, KeyError) as error:
-        raise damaged(saved.path, str(error)) from error
-
-
-def check_sizes(
-    saved: Saved,
-    found: Mapping[str, tuple[torch.dtype, torch.Size]],
-    targets: Mapping[str, Tensor],
-) -> None:
-    """Refuse a checkpoint that lacks one of ``targets``, or has it in another form.
-
-    Raises:
-        InputError: names the tensor.
-    """
-    for name, tensor in targets.items():
-        if name not in found:
-            raise damaged(saved.path, f"{name}: is missing")
-        if found[name] != (tensor.dtype, tensor.shape):
-            dtype, shape = found[name]
-            raise damaged(
-                saved.path,
-                f"{name}: is {dtype} {list(shape)}, must be {tensor.dtype} {list(tensor.shape)}",
-            )
-
-
-def _read_document(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise damaged(path, str(error)) from error
-    wanted = {"step": int, "identity": dict, "progress": dict}
-    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
-        raise damaged(path, f"schema_version: must be {SCHEMA_VERSION}")
-    for key, kind in wanted.items():
-        if not isinstance(document.get(key), kind):
-            raise damaged(path, f"{key}: is missing or no {kind.__name__}")
-    return document
-
-
-def damaged(path: Path, problem: str) -> InputError:
-    """The error of a checkpoint that cannot be resumed from."""
-    line = " ".join(problem.split())[:300]
-    return InputError(f"{path}: {line}; {_WAY_OUT}")
 
 
 def _as_ours(target: Path, error: OSError | CheckpointException) -> InputError | ResourceError:
@@ -290,11 +187,3 @@ def _sync(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warning that one process has no process group: that is what is meant."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ngscale.errors import NoResultError
-from ngscale.train_small.checkpoint import DOCUMENT, Checkpoints, damaged
+from ngscale.model.run_checkpoint import DOCUMENT, damaged
+from ngscale.train_small.checkpoint import Checkpoints
 from ngscale.train_small.distributed import World, agreed
 from ngscale.train_small.optimiser import rate_factor
 from ngscale.train_small.run_log import RunLog

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard
 
-from ngscale.train_small.checkpoint import Saved, check_sizes, load_tensors, sizes
+from ngscale.model.run_checkpoint import Saved, check_sizes, load_tensors, sizes
 from ngscale.train_small.distributed import World
 from ngscale.train_small.optimiser import Optimiser
 from ngscale.train_small.row_table import RowTable, row_tables
@@ -54,7 +54,8 @@ def load_state(saved: Saved, trainer: Trainer) -> None:
         for name, (dtype, size) in found.items()
         if name.startswith("rows.")
     }
-    load_tensors(saved, targets | rows, trainer.world)
+    world = trainer.world
+    load_tensors(saved, targets | rows, group=world.files, alone=world.size == 1)
     for name, _ in row_tables(decoder):
         _load_rows(saved, name, rows, optimiser)
 

@@ -70,7 +70,16 @@ def test_the_document_has_every_key(shared: Path, text: Path) -> None:
         "checks": 7,
         "tolerance": 1e-05,
     }
-    assert set(found["advice"]["predicted_share"]) == {"none", "sqrt_d", "layernorm"}
+    advice = found["advice"]
+    assert [one["amplification"] for one in advice["amplifications"]] == [
+        *("none", "scalar", "sqrt_d", "layernorm")
+    ]
+    assert (advice["checked"], advice["num_loss_tokens"]) == (True, 3 * 49)
+    assert advice["amplifications"][0]["loss_change_nats"] == 0.0
+    for one in advice["amplifications"]:
+        assert one["checked_share"] == pytest.approx(one["predicted_share"], abs=0.01)
+        low, high = one["loss_change_interval_nats"]
+        assert low <= one["loss_change_nats"] <= high
     assert found["num_tokens_counted"] == 3 * 49
     inputs = found["inputs"]
     assert inputs["window"] == {
@@ -87,7 +96,9 @@ def test_the_document_has_every_key(shared: Path, text: Path) -> None:
 def test_unscaled_prediction_is_the_measured_share(shared: Path, text: Path) -> None:
     found = document(shared, text)
     measured = found["embedding_share"][0]["share"]["median"]
-    assert found["advice"]["predicted_share"]["none"] == pytest.approx(measured, rel=1e-5)
+    assert found["advice"]["amplifications"][0]["predicted_share"] == pytest.approx(
+        measured, rel=1e-5
+    )
 
 
 def test_attention_ratio_is_also_its_ratio_to_the_layers_input(shared: Path, text: Path) -> None:
@@ -123,7 +134,8 @@ def test_drowned_embeddings_are_told_with_the_scope_of_the_evidence(
     save_file(tensors, path, metadata={"format": "pt"})
     advice = document(llama, text)["advice"]
     assert (advice["drowned"], advice["evidence_applies"]) == (True, False)
-    assert advice["choice"] in ("sqrt_d", "layernorm")
+    assert advice["where"] == "L0_mlp_out"
+    assert advice["choice"] == "scalar"  # sqrt(32) and LayerNorm are far too little
     answer = " ".join(invoke(llama, "--corpus", text, "--tokens", 50).stdout.split())
     assert "Advice for the next training run: " in answer
     assert "near 10x, which this is not" in answer
@@ -219,7 +231,7 @@ def test_unsafe_checkpoints_are_exit_4(llama: Path) -> None:
 def test_a_truncated_checkpoint_is_exit_3(llama: Path) -> None:
     path = llama / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
-    check(invoke(llama), 3, "safetensors weights are broken")
+    check(invoke(llama), 3, "the file is truncated")
 
 
 def test_weights_that_are_not_finite_are_exit_9(llama: Path) -> None:
@@ -275,7 +287,7 @@ def test_the_real_process_keeps_stdout_for_the_document(shared: Path, text: Path
     )
     assert done.returncode == 0
     assert json.loads(done.stdout)["verb"] == "probe"
-    assert done.stderr.splitlines() == [f"loading {shared}", "windows (1)"]
+    assert done.stderr.splitlines() == [f"loading {shared}", "windows (4)"]
 
 
 def test_bad_records_are_refused_mended_and_counted(
@@ -374,3 +386,32 @@ def test_tables_of_a_model_that_has_none_are_exit_3(shared: Path, tmp_path: Path
     (directory / "model.safetensors").unlink()
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
     check(invoke(directory, "--tables"), 4, "outside the directory")
+
+
+def test_without_a_check_nothing_is_run_again(shared: Path, text: Path) -> None:
+    advice = document(shared, text, "--no-check")["advice"]
+    assert (advice["checked"], advice["num_loss_tokens"]) == (False, 0)
+    assert all("checked_share" not in one for one in advice["amplifications"])
+    result = invoke(shared, "--corpus", text, "--tokens", 50, "--no-check")
+    assert "predicted" in result.stdout
+    assert "loss change" in result.stdout
+
+
+def test_a_streamed_probe_differs_in_nothing_but_what_was_hashed(shared: Path, text: Path) -> None:
+    whole = document(shared, text, "--windows", 2, "--no-check")
+    streamed = document(shared, text, "--windows", 2, "--stream")
+    assert set(whole["inputs"]["model"].pop("sha256")) == {"config.json", "model.safetensors"}
+    assert set(streamed["inputs"]["model"].pop("sha256")) == {"config.json"}
+    assert set(streamed["inputs"]["model"].pop("sha256_of_headers")) == {"model.safetensors"}
+    for found in (whole, streamed):
+        found.pop("environment")
+    assert whole == streamed
+
+
+@pytest.mark.parametrize("stream", [[], ["--stream"]])
+def test_another_tokenizers_vocabulary_is_told_streamed_or_not(
+    shared: Path, text: Path, stream: list[str]
+) -> None:
+    result = invoke(shared, "--corpus", text, "--tokens", 50, "--tokenizer", "bpe-4096", *stream)
+    assert result.exit_code == 3
+    assert "the model's vocabulary ends at 96" in result.stderr

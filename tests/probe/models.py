@@ -142,9 +142,9 @@ def save_random(family: str, directory: Path) -> Path:
     return directory
 
 
-def save_tokenizer(directory: Path, *, bos: bool = False) -> None:
+def save_tokenizer(directory: Path, *, bos: bool = False, vocab_size: int = VOCAB_SIZE) -> None:
     """One id per printable character; ``bos`` puts <s> in front as Llama's tokenizer does."""
-    words = ["<unk>", "<s>", "</s>", *map(chr, range(33, 33 + VOCAB_SIZE - 3))]
+    words = ["<unk>", "<s>", "</s>", *map(chr, range(33, 33 + vocab_size - 3))]
     ids = {word: index for index, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")

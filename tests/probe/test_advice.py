@@ -1,24 +1,38 @@
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngscale.probe.advice import DROWNED_BELOW, advise, predicted_share
-from ngscale.probe.norms import FirstLayer
+from ngscale.probe.advice import DROWNED_BELOW, Advice, Checked, advise, predicted_share
+from ngscale.probe.norms import FirstLayer, StreamNorms, SublayerNorms
+from ngscale.probe.stream import Closure
+from ngscale.probe.structure import Kind
 from ngscale.spec import Amplification
 
+HIDDEN_SIZE = 64
 COORDINATES = st.lists(
     st.floats(-100, 100, allow_nan=False).filter(lambda x: abs(x) > 1e-3), min_size=4, max_size=4
 )
 
 
 def layer(embed: float, write: float, cross: float = 0.0) -> FirstLayer:
-    """Three tokens with norms ``embed`` and ``write``; the first one would upset any median."""
+    """Three tokens with norms ``embed`` and ``write``; the first one would upset any median.
+
+    The embedding has mean 0, so that LayerNorm gives it the norm sqrt(D).
+    """
 
     def row(value: float) -> np.ndarray:
         return np.array([[1e9, value, value]])
 
-    return FirstLayer(embed_sq=row(embed**2), cross=row(cross), write_sq=row(write**2))
+    return FirstLayer(
+        embed_sq=row(embed**2),
+        cross=row(cross),
+        write_sq=row(write**2),
+        normed_sq=row(HIDDEN_SIZE),
+        normed_cross=row(cross * HIDDEN_SIZE**0.5 / embed),
+    )
 
 
 @pytest.mark.parametrize(("times", "share"), [(0.0, 1.0), (1.0, 0.5), (3.0, 0.1), (10.0, 1 / 101)])
@@ -36,15 +50,58 @@ def test_the_prediction_is_the_projection_of_the_scaled_stream(
     h = scale * e + w
     if h @ h < 1e-6 * (w @ w):
         return  # they cancel: any share follows
+    nothing = np.zeros((1, 1))
     measured = FirstLayer(
-        embed_sq=np.array([[e @ e]]), cross=np.array([[e @ w]]), write_sq=np.array([[w @ w]])
+        embed_sq=np.array([[e @ e]]),
+        cross=np.array([[e @ w]]),
+        write_sq=np.array([[w @ w]]),
+        normed_sq=nothing,
+        normed_cross=nothing,
     )
     expected = (h @ (scale * e)) / (h @ h)
     assert predicted_share(measured, scale)[0, 0] == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
-def advice_for(measured: FirstLayer, already: Amplification = "none", ratio: float = 10.0):  # type: ignore[no-untyped-def]
-    return advise(measured, attention_ratio=ratio, hidden_size=64, already=already)
+def norms(measured: FirstLayer, ratio: float) -> StreamNorms:
+    """One attention that writes ``ratio`` times the embedding, and an MLP that writes less."""
+    embed = np.sqrt(measured.embed_sq)
+    writes: tuple[tuple[str, Kind, float], ...] = (
+        ("L0_attn_out", "attention", ratio),
+        ("L0_mlp_out", "mlp", 0.5),
+    )
+    sublayers = [
+        SublayerNorms(
+            name=name,
+            kind=kind,
+            added_to="",
+            write=embed * times,
+            stream=embed,
+            layer_input=embed,
+            cosine=embed,
+            ratio_by_stream=None,
+        )
+        for name, kind, times in writes
+    ]
+    closure = Closure(max_relative_error=0.0, where="", checks=1)
+    return StreamNorms(
+        sublayers=tuple(sublayers),
+        shares=(),
+        first_layer=measured,
+        embed=embed,
+        embed_parts={},
+        closure=closure,
+    )
+
+
+def advice_for(
+    measured: FirstLayer,
+    already: Amplification = "none",
+    ratio: float = 10.0,
+    checked: Mapping[Amplification, Checked] | None = None,
+) -> Advice:
+    return advise(
+        norms(measured, ratio), hidden_size=HIDDEN_SIZE, already=already, checked=checked or {}
+    )
 
 
 def test_an_embedding_over_the_line_needs_nothing() -> None:
@@ -69,9 +126,45 @@ def test_a_small_embedding_that_sqrt_d_cannot_lift_gets_layernorm() -> None:
 
 
 def test_where_neither_lifts_it_over_the_line_the_better_one_is_advised() -> None:
-    advice = advice_for(layer(2.0, 1000.0))
+    checked: dict[Amplification, Checked] = {"scalar": Checked(share=0.0, losses=())}
+    advice = advice_for(layer(2.0, 1000.0), checked=checked)
     assert advice.predicted_share["layernorm"] < advice.predicted_share["sqrt_d"] < DROWNED_BELOW
     assert advice.choice == "sqrt_d"
+
+
+def test_where_neither_does_and_the_scalar_does_that_is_advised() -> None:
+    assert advice_for(layer(2.0, 1000.0)).choice == "scalar"
+
+
+@pytest.mark.parametrize("cross", [0.0, 3.0, -3.0])
+def test_the_scalar_makes_the_embedding_half_of_the_stream_whatever_the_angle(
+    cross: float,
+) -> None:
+    advice = advice_for(layer(2.0, 30.0, cross))
+    assert advice.factors["scalar"] == pytest.approx(15.0)
+    assert advice.predicted_share["scalar"] == pytest.approx(0.5)
+
+
+def test_a_scalar_never_makes_the_embedding_smaller() -> None:
+    advice = advice_for(layer(2.0, 1.0))
+    assert advice.factors["scalar"] == 1.0
+    assert advice.times == pytest.approx(0.5)
+
+
+def test_where_it_drowns_is_the_sub_layer_that_writes_most() -> None:
+    assert advice_for(layer(1.0, 10.0), ratio=0.2).where == "L0_mlp_out"
+    assert advice_for(layer(1.0, 10.0), ratio=9.0).where == "L0_attn_out"
+
+
+def test_a_checked_share_goes_before_the_predicted_one() -> None:
+    """sqrt(D) is predicted to lift it over the line, and does not when the model is run so."""
+    checked: dict[Amplification, Checked] = {
+        "sqrt_d": Checked(share=0.01, losses=()),
+        "layernorm": Checked(share=0.2, losses=()),
+    }
+    advice = advice_for(layer(1.0, 10.0), checked=checked)
+    assert advice.predicted_share["sqrt_d"] > DROWNED_BELOW
+    assert advice.choice == "layernorm"
 
 
 def test_an_amplified_checkpoint_gets_no_second_amplification() -> None:

@@ -26,7 +26,7 @@ from ngscale.probe.autopsy import (
     effective_rank,
     fingerprints,
     lowest_bits,
-    quantisation_error,
+    quantisation_errors,
 )
 from ngscale.probe.table_files import find_tables, gather_rows, read_rows
 from ngscale.probe.table_run import probe_tables
@@ -118,7 +118,7 @@ def test_qwens_shards_are_cut_into_tables(tmp_path: Path) -> None:
         assert table.projection.shape == (32, 8)
         start += table.num_rows
     some = np.array([found.tables[1].num_rows - 1, 0, 3, 0])
-    gathered = gather_rows(tmp_path, found.tables[1], some)
+    gathered = gather_rows(tmp_path, found.tables[1].parts, some)
     assert np.array_equal(gathered, whole(tmp_path, 1)[some])
 
 
@@ -326,7 +326,7 @@ def test_quantisation_is_within_half_a_step(row: list[float], bits: int, block: 
             errors = [abs(x - round(x / step) * step) for x in part]
             assert max(errors) <= step / 2 * 1.001
             expected += sum(error**2 for error in errors)
-    found = quantisation_error(np.array([row], dtype=np.float32), bits, block)
+    found = quantisation_errors(np.array([row], dtype=np.float32), (bits,), block)[bits]
     peak = max(map(abs, row))
     assert found[0] == pytest.approx(expected, rel=1e-3, abs=1e-6 * peak**2 + 1e-30)
 

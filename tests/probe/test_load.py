@@ -219,7 +219,7 @@ def test_no_weights_at_all_is_an_input_error(llama: Path) -> None:
 def test_truncated_weights_are_one_line(llama: Path, keep: int) -> None:
     weights = llama / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:keep])
-    with pytest.raises(InputError, match="the safetensors weights are broken: ") as caught:
+    with pytest.raises(InputError, match="truncated") as caught:
         load(llama)
     assert "\n" not in str(caught.value)
 

@@ -1,0 +1,153 @@
+"""Reading the checkpoints of a training run: tensors by torch.distributed.checkpoint, one document.
+
+``step-00000200/`` holds a shard of tensors per rank (safetensors) and training.json, which is there
+only where the checkpoint is whole. ``train_small/checkpoint.py`` writes them.
+"""
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load
+
+from ngscale.errors import InputError
+from ngscale.safetensors_header import inside, read_headers
+
+DOCUMENT = "training.json"
+SCHEMA_VERSION = 1
+NAMES = "step-" + 8 * "[0-9]"
+_WAY_OUT = "the checkpoint is damaged: remove its directory to resume from the one before"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saved:
+    """A checkpoint found on disk, its document read and its tensors not."""
+
+    path: Path
+    document: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        """Steps that were done."""
+        step: int = self.document["step"]
+        return step
+
+
+def whole_checkpoints(directory: Path) -> list[Path]:
+    """Those that are complete, in the order of steps."""
+    return sorted(p for p in directory.glob(NAMES) if (p / DOCUMENT).is_file())
+
+
+def sizes(saved: Saved) -> dict[str, tuple[torch.dtype, torch.Size]]:
+    """Types and shapes of the tensors, from the headers alone.
+
+    Raises:
+        InputError: a file is missing, damaged or does not cover its tensors.
+        UnsafeInputError: a file is a link out of the directory.
+    """
+    try:
+        for path in saved.path.glob("*.safetensors"):
+            read_headers(inside(saved.path, path.name))
+    except InputError as error:
+        raise InputError(f"{error}; {_WAY_OUT}") from error
+    try:
+        metadata = HuggingFaceStorageReader(str(saved.path)).read_metadata()
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise damaged(saved.path, str(error)) from error
+    found = {}
+    for name, item in metadata.state_dict_metadata.items():
+        assert isinstance(item, TensorStorageMetadata)
+        held = sum(chunk.sizes.numel() for chunk in item.chunks)
+        if any(n < 0 for n in item.size) or held != item.size.numel():
+            raise damaged(saved.path, f"{name}: has {held} of {item.size.numel()} elements")
+        found[name] = (item.properties.dtype, item.size)
+    return found
+
+
+def load_tensors(
+    saved: Saved,
+    targets: dict[str, Any],
+    *,
+    group: dist.ProcessGroup | None = None,
+    alone: bool = True,
+) -> None:
+    """Read into ``targets``, in place; the names, types and shapes have been compared.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    try:
+        with quiet():
+            load(
+                targets,
+                storage_reader=HuggingFaceStorageReader(str(saved.path)),
+                process_group=group,
+                no_dist=alone,
+            )
+    except (CheckpointException, SafetensorError, OSError, RuntimeError, KeyError) as error:
+        raise damaged(saved.path, str(error)) from error
+
+
+def check_sizes(
+    saved: Saved,
+    found: Mapping[str, tuple[torch.dtype, torch.Size]],
+    targets: Mapping[str, Tensor],
+) -> None:
+    """Refuse a checkpoint that lacks one of ``targets``, or has it in another form.
+
+    Raises:
+        InputError: names the tensor.
+    """
+    for name, tensor in targets.items():
+        if name not in found:
+            raise damaged(saved.path, f"{name}: is missing")
+        if found[name] != (tensor.dtype, tensor.shape):
+            dtype, shape = found[name]
+            raise damaged(
+                saved.path,
+                f"{name}: is {dtype} {list(shape)}, must be {tensor.dtype} {list(tensor.shape)}",
+            )
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """What stands beside the tensors: step, identity of the run, progress.
+
+    Raises:
+        InputError: it cannot be read, or is of another schema.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise damaged(path, str(error)) from error
+    wanted = {"step": int, "identity": dict, "progress": dict}
+    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
+        raise damaged(path, f"schema_version: must be {SCHEMA_VERSION}")
+    for key, kind in wanted.items():
+        if not isinstance(document.get(key), kind):
+            raise damaged(path, f"{key}: is missing or no {kind.__name__}")
+    return document
+
+
+def damaged(path: Path, problem: str) -> InputError:
+    """The error of a checkpoint that cannot be resumed from."""
+    line = " ".join(problem.split())[:300]
+    return InputError(f"{path}: {line}; {_WAY_OUT}")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without torch's warning that one process has no process group: that is what is meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
