@@ -1,7 +1,7 @@
 """A proxy -> a request of train-small. torch is imported inside, for it may not be there."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ngscale.design import Design, design_of
@@ -53,6 +53,7 @@ def training_request(request: Request, trainee: Trainee, *, hours: float | None)
         NgscaleError: whatever the text cannot be read for.
     """
     from ngscale.train_small.candidates import Candidate
+    from ngscale.train_small.config import TRAINING
     from ngscale.train_small.run import Request as TrainingRequest
     from ngscale.train_small.threads import settle_threads
 
@@ -70,4 +71,7 @@ def training_request(request: Request, trainee: Trainee, *, hours: float | None)
         hours=hours,
         tokens=request.tokens,
         device=request.device,
+        # A verdict needs the loss at the end alone, and evaluations take longer than steps where
+        # the time is short.
+        training=replace(TRAINING, num_evals=1),
     )
