@@ -5,6 +5,7 @@ measured; training takes what is left. Memory of training is 16 bytes per parame
 (weights, gradients, two moments) above what torch itself takes.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from ngscale.params import most_active, total_parameters
@@ -18,6 +19,7 @@ from ngscale.plan import (
 from ngscale.plan.ledger import Entry, State
 from ngscale.plan.request import Request, device_type, hours_of
 from ngscale.plan.run import Outcome
+from ngscale.plan.training import why_impossible
 from ngscale.records import Column, Report, RunRecord, Section, Table
 from ngscale.train_small.candidates import shrink_to
 from ngscale.units import format_bytes, format_duration
@@ -49,6 +51,9 @@ def dry_run(outcome: Outcome) -> RunRecord:
     if not any(entry.name.startswith("6-train") for entry in entries):
         state: State = "skipped" if entries[-1].state == "skipped" else "to do"
         entries.append(Entry(name="6-train-...", state=state))
+    why_not = why_impossible(request)
+    if why_not is not None:
+        entries = [_skipped(entry, why_not) for entry in entries]
     rows = [_row(entry, request) for entry in entries]
     before = sum(row["seconds"] or 0.0 for row in rows)
     hours = hours_of(request)
@@ -68,6 +73,14 @@ def dry_run(outcome: Outcome) -> RunRecord:
         inputs={"target": request.target.name, "hours": hours, "tokens": request.tokens},
         results={"stages": rows},
     )
+
+
+def _skipped(entry: Entry, why: str) -> Entry:
+    """What needs training cannot be done here."""
+    needs = entry.name == schedule_stage.NAME or entry.name.startswith("6-train")
+    if not needs or entry.state != "to do":
+        return entry
+    return replace(entry, state="skipped", why=why)
 
 
 def _row(entry: Entry, request: Request) -> dict[str, Any]:

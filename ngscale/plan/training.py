@@ -1,6 +1,6 @@
 """A proxy -> a request of train-small. torch is imported inside, for it may not be there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +32,13 @@ def trainees(proxies: Mapping[str, Any]) -> list[Trainee]:
     ]
 
 
-def why_impossible(request: Request, found: list[Trainee]) -> str | None:
+def why_impossible(request: Request, found: Sequence[Trainee] = ()) -> str | None:
     """What keeps this machine from training; None where nothing does."""
     if request.text is None:
         return "no corpus is read"
     if not has_torch():
         return MISSING_TORCH
-    if request.text.is_ids and found[0].shrunk is not None:
+    if request.text.is_ids and any(one.shrunk is not None for one in found):
         return (
             "the corpus is ids of the target's tokenizer, and proxies have another; give the text "
             "itself"

@@ -268,6 +268,14 @@ def test_a_dry_run_prints_stages_and_writes_nothing(
     assert not out.exists()
 
 
+def test_a_dry_run_without_a_corpus_trains_nothing(inputs: tuple[str, str], tmp_path: Path) -> None:
+    options = ("--dry-run", "--no-corpus", "--json", "--out", str(tmp_path / "plan"))
+    document = json.loads(run(inputs[0], *options).stdout)
+    assert states(document)["3-candidates"] == "to do"
+    assert states(document)["5-schedule"] == states(document)["6-train-..."] == "skipped"
+    assert document["stages"][-1]["why"] == "no corpus is read"
+
+
 def test_a_dry_run_knows_what_is_finished(
     whole: tuple[Path, Result], inputs: tuple[str, str]
 ) -> None:
