@@ -33,9 +33,11 @@ lint: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/generate_cli.py
+	$(BIN)/python docs/generate_api.py
 
 docs-check: $(VENV)/.installed-dev
 	$(BIN)/python docs/generate_cli.py --check
+	$(BIN)/python docs/generate_api.py --check
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m "slow"

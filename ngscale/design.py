@@ -29,7 +29,11 @@ from ngscale.spec import NgramSpec, longcat_spec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
-    """A model and, where it has them, its n-gram tables."""
+    """A model and, where it has them, its n-gram tables.
+
+    Raises:
+        SpecError: there are more tables than ``hidden_size`` has columns for.
+    """
 
     model: ModelSpec
     ngrams: tuple[NgramSpec, ...] = ()
@@ -105,7 +109,11 @@ def read_design(path: Path) -> Design:
 
 
 def design_of(config: Mapping[str, Any], source: str = "config.json") -> Design:
-    """The same of a config that is at hand; ``source`` is what messages call it."""
+    """The same of a config that is at hand; ``source`` is what messages call it.
+
+    Raises:
+        InputError: as ``read_design``.
+    """
     return _design(ConfigReader(config, source))
 
 

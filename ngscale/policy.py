@@ -146,7 +146,9 @@ def parse_ranges(text: str) -> tuple[tuple[int, int], ...] | None:
 def mode_policy(
     mode: str, boundary_token: int | None, ignored_tokens: tuple[tuple[int, int], ...] = ()
 ) -> Policy:
-    """The policy ``mode`` (HASHING's names) of the LongCat polynomial.
+    """The policy ``mode`` of the LongCat polynomial, one of ``MODES``.
+
+    ``boundary_token`` is the end of sequence, ``ignored_tokens`` are half-open ranges of ids.
 
     Raises:
         SpecError: an unknown mode, or one that needs a boundary token or ignored ids and has none.

@@ -53,6 +53,22 @@ class RunRecord:
         }
 
 
+def read_record(path: Path) -> RunRecord:
+    """The record that a record.json holds.
+
+    Raises:
+        InputError: it holds none of this version.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        if document.pop("schema_version") != SCHEMA_VERSION:
+            raise ValueError("another schema_version")
+        head = {key: document.pop(key) for key in ("verb", "answer", "inputs")}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError(f"{path}: is no record; remove its directory: {error}") from error
+    return RunRecord(**head, results=document)
+
+
 def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.12g}")
@@ -126,11 +142,20 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """To a file of the report's own directory."""
+
+    text: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A heading with paragraphs, then figures, then tables."""
+    """A heading with paragraphs and links, then figures, then tables."""
 
     heading: str
     paragraphs: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
 
@@ -157,7 +182,10 @@ class Report:
 
 
 def environment(argv: Sequence[str]) -> dict[str, Any]:
-    """Who made a record, when, where, with what. Never part of the record."""
+    """Who made a record, when, where, with what. Never part of the record.
+
+    ``argv`` is the command behind ``ngscale``, which the report's foot repeats.
+    """
     import importlib.metadata  # 40 ms, wanted only here
 
     versions = {"python": platform.python_version(), "ngscale": __version__}

@@ -35,6 +35,8 @@ pre { background: #f6f8fa; padding: 0.7rem; overflow-x: auto; }
 <h2>{{ section.heading }}</h2>
 {% for paragraph in section.paragraphs %}<p>{{ paragraph }}</p>
 {% endfor %}
+{% for link in section.links %}<p><a href="{{ link.path }}">{{ link.text }}</a></p>
+{% endfor %}
 {% for figure in section.figures %}{% if figure.name in images %}
 <figure><img src="data:image/svg+xml;base64,{{ images[figure.name] }}" alt="{{ figure.caption }}">
 <figcaption>{{ figure.caption }}</figcaption></figure>
@@ -61,7 +63,14 @@ def write_report(
 ) -> Path:
     """Write the whole report under ``out``; returns the path of ``report.html``.
 
-    Without matplotlib (extra ``[report]``) the report has tables only, and says so.
+    README.md, report.html, record.json, environment.json, ``data/*.csv``, ``figures/*.svg`` and
+    ``.png``, ``configs/*.json``; each is written whole or not at all. Without matplotlib (extra
+    ``[report]``) the report has tables only, and says so. All but environment.json and the foot of
+    README.md and report.html are a pure function of ``report`` and ``record``.
+
+    Raises:
+        ResourceError: the disk is full.
+        InputError: the directory cannot be written.
     """
     from jinja2 import Environment
 
@@ -129,6 +138,8 @@ def body_markdown(report: Report, *, with_figures: bool) -> str:
         lines += [f"## {section.heading}", ""]
         for paragraph in section.paragraphs:
             lines += [paragraph, ""]
+        for link in section.links:
+            lines += [f"[{link.text}]({link.path})", ""]
         for figure in section.figures:
             if with_figures:
                 lines += [f"![{figure.caption}](figures/{figure.name}.svg)", ""]

@@ -10,7 +10,7 @@ from ngscale.primes import next_prime
 
 
 def longcat_rows(ratio: float, vocab_size: int, num_tables: int) -> tuple[int, ...]:
-    """``int(ratio*V + 2i + 1)``: LongCat's ``modeling_longcat_ngram.py``.
+    """Rows of table i: ``int(ratio*V + 2i + 1)``, LongCat's ``modeling_longcat_ngram.py``.
 
     A fractional ratio gives the same sizes only when it is evaluated in this order.
     """
@@ -24,7 +24,7 @@ def marin_rows(base_rows: int, num_tables: int) -> tuple[int, ...]:
 
 
 def consecutive_primes(above: float, count: int) -> tuple[int, ...]:
-    """The first ``count`` primes above a number: Nanbeige4.2's ``ngram_mod_force_prime``."""
+    """The first ``count`` primes above a size: Nanbeige4.2's ``ngram_mod_force_prime``."""
     return tuple(itertools.islice(_primes_above(int(above)), count))
 
 

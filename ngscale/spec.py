@@ -35,7 +35,11 @@ MAX_TABLE_ROWS = 2**31 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolynomialHash:
-    """``sum_s c_s V**s``, exactly or in wrapping integers (D8)."""
+    """``sum_s c_s V**s``, exactly or in wrapping integers (D8).
+
+    Raises:
+        SpecError: a base below 2, or an order of powers that is not known in exact integers.
+    """
 
     base: int
     """V; normally ``vocab_size`` in config.json, kept apart from it."""
@@ -61,7 +65,11 @@ class PolynomialHash:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XorHash:
-    """``(c_0 m_0) xor (c_1 m_1) xor ...``, below 2**63 or in wrapping int32 (D8)."""
+    """``(c_0 m_0) xor (c_1 m_1) xor ...``, below 2**63 or in wrapping int32 (D8).
+
+    Raises:
+        SpecError: a multiplier is even or below 1.
+    """
 
     multipliers: tuple[int, ...]
     """m_s for the token s places back."""
@@ -83,7 +91,10 @@ class NgramSpec:
 
     ``policy`` says what c_0..c_(n-1) are, ``hash`` what is done with them, ``table_orders`` how
     many of them table i takes. Fields D1..D14 are the points on which implementations disagree
-    (docs/method.md).
+    (docs/method.md). ``row_family`` only says where ``table_rows`` came from.
+
+    Raises:
+        SpecError: fields contradict each other, or the arithmetic could overflow 64 bits.
     """
 
     hash: Hash

@@ -56,6 +56,8 @@ def allowed_gcd(num_tables: int, g: int) -> bool:
 def design_faults(table_rows: Sequence[int], base: int, orders: Sequence[int]) -> Iterator[Fault]:
     """Every check that fails, the cheap ones first; ``orders[i]`` is the order of table i.
 
+    For the exact polynomial in ``base`` (V): other hashes have no lattice, so nothing to check.
+
     ``shared-factors``: two n-grams can share all rows of the order only because its sizes have
     common factors; sizes whose product is below V**n can't be helped and are not faulted.
     """
@@ -108,14 +110,15 @@ def _arithmetic_faults(
 
 
 def is_sound(table_rows: Sequence[int], base: int, orders: Sequence[int]) -> bool:
-    """Whether ``design_faults`` finds nothing; stops at the first fault."""
+    """Whether ``design_faults``, of the same arguments, finds nothing; stops at the first fault."""
     return next(design_faults(table_rows, base, orders), None) is None
 
 
 def sound_ratio(ratio: float, base: int, orders: Sequence[int]) -> float | None:
     """The nearest ratio whose ``longcat_rows`` pass every check; the lower of two equally near.
 
-    None if there is none within ``MAX_RATIO_CHANGE`` at four decimals.
+    ``ratio`` is rows over V, ``base`` is V, ``orders[i]`` the order of table i. None if there is
+    none within ``MAX_RATIO_CHANGE`` at four decimals.
     """
     if is_sound(longcat_rows(ratio, base, len(orders)), base, orders):
         return ratio

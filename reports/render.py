@@ -5,12 +5,12 @@ python -m reports.render
 
 import json
 from pathlib import Path
-from typing import Any
 
 from ngscale import budget
 from ngscale.audit import summary as audit_summary
 from ngscale.collisions import hit_rate, recommend, summary
-from ngscale.records import Report, RunRecord
+from ngscale.plan import pages as plan_pages
+from ngscale.records import Report, RunRecord, read_record
 from ngscale.report import write_report
 from reports import adaptive_sweep, extrapolation, lattice_score, robustness_report
 
@@ -20,14 +20,6 @@ ROOT = Path(__file__).parent
 def directories() -> list[Path]:
     """Every committed report."""
     return sorted(path.parent for path in ROOT.glob("*/record.json"))
-
-
-def read_record(directory: Path) -> RunRecord:
-    """The record as the verb returned it."""
-    document: dict[str, Any] = json.loads((directory / "record.json").read_text())
-    assert document.pop("schema_version") == 1
-    head = {key: document.pop(key) for key in ("verb", "answer", "inputs")}
-    return RunRecord(**head, results=document)
 
 
 def build_report(record: RunRecord) -> Report:
@@ -44,6 +36,8 @@ def build_report(record: RunRecord) -> Report:
         return audit_summary.build_report(record)
     if record.verb == "budget":
         return budget.report(record)
+    if record.verb == "plan":
+        return plan_pages.build_report(record)
     if record.verb == "lattice-score":
         return lattice_score.build_report(record)
     if record.verb == "adaptive-sweep":
@@ -75,7 +69,7 @@ def build_report(record: RunRecord) -> Report:
 def main() -> None:
     """Write all of them anew; records, environments and Parquet stay what they are."""
     for directory in directories():
-        record = read_record(directory)
+        record = read_record(directory / "record.json")
         report = build_report(record)
         environment = json.loads((directory / "environment.json").read_text())
         for old in [

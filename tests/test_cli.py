@@ -12,7 +12,7 @@ from ngscale.cli import EXIT_CODES, app
 from ngscale.commands import collisions
 from ngscale.errors import NgscaleError
 
-VERBS = ("collisions", "audit", "budget", "ids", "probe", "train-small")
+VERBS = ("collisions", "audit", "budget", "ids", "probe", "train-small", "plan")
 HEAVY = ("numba", "torch", "datasets", "matplotlib", "transformers", "numpy")
 
 
@@ -79,6 +79,7 @@ def test_every_exit_code_of_an_error_class_is_documented() -> None:
         (["ids", "longcat-flash-lite", "--tokens", "1,x"], 2, "'x' is not a whole number"),
         (["probe", "/nonexistent"], 3, "/nonexistent"),
         (["train-small", "/nonexistent/config.json"], 3, "/nonexistent"),
+        (["plan", "/nonexistent/config.json"], 3, "/nonexistent"),
     ],
 )
 def test_bad_input_is_one_line_of_error_and_the_documented_code(

@@ -15,15 +15,16 @@ import pytest
 from ngscale.collisions.occupancy import Sharing
 from ngscale.collisions.survey import survey
 from ngscale.collisions.sweep import SharingSweep
+from ngscale.records import read_record
 from ngscale.report import body_markdown, csv_bytes
-from reports.render import ROOT, build_report, directories, read_record
+from reports.render import ROOT, build_report, directories
 
 REPORTS = directories()
 
 
 @pytest.mark.parametrize("directory", REPORTS, ids=lambda d: d.name)
 def test_a_committed_report_is_its_record_rendered(directory: Path) -> None:
-    record = read_record(directory)
+    record = read_record(directory / "record.json")
     report = build_report(record)
     readme = (directory / "README.md").read_text()
     assert readme.splitlines()[0] == record.answer
@@ -44,7 +45,7 @@ SURVEYED = [directory for directory in REPORTS if (directory / "data/every_size.
 
 @pytest.mark.parametrize("directory", SURVEYED, ids=lambda d: d.name)
 def test_what_a_survey_says_is_what_its_data_say(directory: Path) -> None:
-    record = read_record(directory)
+    record = read_record(directory / "record.json")
     data = pyarrow.parquet.read_table(directory / "data" / "every_size.parquet").to_pydict()
     data = {name: np.array(values) for name, values in data.items()}
     for told in record.results["survey"]:

@@ -2,7 +2,7 @@
 
 _FILE = """
 _name_or_path architectures auto_map model_type transformers_version torch_dtype dtype
-_commit_hash _attn_implementation name_or_path transformers.js_config
+_commit_hash _attn_implementation name_or_path _model_name_or_path transformers.js_config
 """
 """What the file is, and what wrote it."""
 _TOKENS = """

@@ -13,7 +13,11 @@ from ngscale.table_sizes import MAX_LATTICE_SCORE, MIN_RELATIVE_LENGTH
 
 
 def audit(subject: Subject, tensor_parallel: int | None = None) -> RunRecord:
-    """Everything that can be said of ``subject`` without a corpus."""
+    """Everything that can be said of ``subject`` without a corpus: ``ngscale audit`` as a record.
+
+    With ``tensor_parallel`` ranks it also checks whether rows split evenly. ``results["findings"]``
+    are the findings, errors first.
+    """
     tables: list[dict[str, Any]] = []
     orders: list[dict[str, Any]] = []
     findings: list[Finding] = []

@@ -44,7 +44,10 @@ class Expected:
 
 
 def expect_sharing(n: int, rows: int) -> Expected:
-    """What depends on the number of n-grams alone, not on how often each occurs."""
+    """What depends on the number ``n`` of distinct n-grams alone, not on how often each occurs.
+
+    The formulas and their derivation: docs/method.md, Collisions.
+    """
     occupied, shared = float(expected_occupied(n, rows)), float(company(n, rows))
     return Expected(
         occupied=occupied,
@@ -75,7 +78,7 @@ class IdealHash:
         self._max_row_shares = [simulate_max_row_share(table, rows) for rows in chosen]
 
     def at(self, table_rows: int) -> Expected:
-        """Expectations for a table of ``table_rows`` rows."""
+        """Expectations for a table of ``table_rows`` rows, exact but for ``max_row_share``."""
         rows = table_rows
         own_traffic, weighted_log = self._spectrum.row_traffic(rows)
         return replace(

@@ -11,7 +11,7 @@ from ngscale.ngrams import NgramTable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Occupancy of one table; the same quantities are predicted in ``expected.py``.
+    """Occupancy of one table, in rows and n-grams, shares in 0..1; predicted in ``expected.py``.
 
     What a counting rule does not define is None: the per-sequence rule counts rows only.
     """
@@ -43,7 +43,8 @@ def measure(
 ) -> Measured:
     """Hash every n-gram of ``table`` into ``table_rows`` rows and read off the sharing.
 
-    ``scratch`` lets one thread's calls share an array.
+    ``scratch`` lets one thread's calls share an array. Whether the scheme is exact at that size is
+    ``scheme.check``'s to say, which raises SpecError; it is not asked here.
     """
     from ngscale.kernels.occupancy import fill_rows, read_ngrams, read_rows
 

@@ -245,6 +245,7 @@ def _autopsy(
     from ngscale.probe.table_files import find_tables
     from ngscale.probe.table_report import build_report
     from ngscale.probe.table_run import probe_tables
+    from ngscale.probe.windows import tokenizer_name
     from ngscale.tokens import is_bin
 
     found = find_tables(directory)
@@ -252,7 +253,10 @@ def _autopsy(
     if corpus:
         if is_bin(corpus):
             raise UsageError("--corpus: probe takes text, not a .bin of token ids")
-        stream, _ = read_source(corpus, tokenizer or str(directory), **reading)
+        named = tokenizer or tokenizer_name(
+            directory, vocab_size=found.specs[0].vocab_size, is_own=found.is_own
+        )
+        stream, _ = read_source(corpus, named, **reading)
     with progress("tables", len(found.tables)) as done:
         record = probe_tables(found, stream, done=done)
     return record, build_report(record)

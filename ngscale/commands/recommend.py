@@ -7,8 +7,6 @@ from typing import Any
 
 from ngscale.errors import UsageError
 
-_RATIO_KEYS = ("ngram_vocab_size_ratio", "oe_vocab_size_ratio")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -41,8 +39,9 @@ def run(wanted: Wanted) -> None:
         NoResultError: nothing sound within the budget.
     """
     from ngscale.collisions import recommend
-    from ngscale.collisions.proposals import Budget, parse_families, propose
-    from ngscale.collisions.run import Counting, count_tables
+    from ngscale.collisions.proposals import Budget, parse_families
+    from ngscale.collisions.recommend_run import Sizing, budget_of, ratio_key, recommend_sizes
+    from ngscale.collisions.run import Counting
     from ngscale.commands.answer import answer
     from ngscale.commands.source import read_source, run_directory
     from ngscale.console import progress
@@ -50,44 +49,42 @@ def run(wanted: Wanted) -> None:
 
     families = parse_families(wanted.family)
     spec, config = _target(wanted)
-    stream, inputs = None, dict[str, Any]()
+    stream, source = None, dict[str, Any]()
     if wanted.corpus is not None:
         vocab_size = wanted.vocab_size if _is_bin(wanted.corpus) else None
-        stream, inputs = read_source(
+        stream, source = read_source(
             wanted.corpus, wanted.tokenizer, vocab_size=vocab_size, **wanted.source_options
         )
     base = _base(wanted, spec, None if stream is None else stream.vocab_size)
     low, high = wanted.orders
     if spec is None and low != 2:
         raise UsageError("--orders: a design has every order from 2 on; write 2:N")
-    orders = order_major(high, wanted.num_subtables) if spec is None else spec.table_orders
     hidden_size = wanted.hidden_size or config.get("hidden_size")
-    width = None if hidden_size is None else hidden_size // len(orders)
-    ratio_key = next((key for key in _RATIO_KEYS if key in config), _RATIO_KEYS[0])
-    ratio = config.get(ratio_key) if spec is not None else wanted.ratio
-    budget = Budget(
-        base=base,
-        orders=orders,
-        total_rows=_total_rows(wanted, spec, base, len(orders), width),
-        multiple=_multiple(wanted),
-        ratio=ratio,
+    _refuse_two_budgets(wanted, has_target=spec is not None)
+    if spec is not None and wanted.rows is None and wanted.parameters is None:
+        budget = budget_of(spec, config, multiple=_multiple(wanted))
+    else:
+        orders = order_major(high, wanted.num_subtables) if spec is None else spec.table_orders
+        width = None if hidden_size is None else hidden_size // len(orders)
+        budget = Budget(
+            base=base,
+            orders=orders,
+            total_rows=_total_rows(wanted, base, len(orders), width),
+            multiple=_multiple(wanted),
+            ratio=wanted.ratio if spec is None else config.get(ratio_key(config)),
+        )
+    sizing = Sizing(
+        target=None if wanted.target is None else _title(wanted.target),
+        budget=budget,
+        key=ratio_key(config),
+        current=None if spec is None else spec.table_rows,
+        hidden_size=hidden_size,
+        families=families,
     )
-    proposals = propose(budget, ratio_key, families)
-    tables = None
-    if stream is not None:
-        memory = wanted.max_memory_bytes
-        directory = None if memory is None else run_directory(inputs, "hf")
-        counting = Counting(max_memory_bytes=memory, directory=directory)
-        tables = count_tables(stream, sorted(set(orders)), counting)
-    inputs |= {
-        "target": None if wanted.target is None else _title(wanted.target),
-        "orders": list(orders),
-        "families": list(families),
-        "multiple": budget.multiple,
-        "hidden_size": hidden_size,
-    }
-    current = None if spec is None else spec.table_rows
-    record = recommend.recommend(budget, proposals, current, width, inputs, tables, progress)
+    memory = wanted.max_memory_bytes
+    directory = None if memory is None or stream is None else run_directory(source, "hf")
+    counting = Counting(max_memory_bytes=memory, directory=directory)
+    record = recommend_sizes(sizing, stream, source, progress, counting)
     answer(record, recommend.build_report(record), as_json=wanted.as_json, out=wanted.out)
 
 
@@ -139,24 +136,24 @@ def _base(wanted: Wanted, spec: Any, stream_vocab_size: int | None) -> int:
     raise UsageError("--recommend needs a target, a --tokenizer, a --corpus or --vocab-size V0")
 
 
-def _total_rows(wanted: Wanted, spec: Any, base: int, num_tables: int, width: int | None) -> int:
+def _refuse_two_budgets(wanted: Wanted, *, has_target: bool) -> None:
     given = {
         "--rows": wanted.rows,
         "--params": wanted.parameters,
-        "--ratio": None if spec is not None else wanted.ratio,
+        "--ratio": None if has_target else wanted.ratio,
     }
     named = [option for option, value in given.items() if value is not None]
     if len(named) > 1:
         raise UsageError(f"{' and '.join(named)} are both a budget; keep one")
+
+
+def _total_rows(wanted: Wanted, base: int, num_tables: int, width: int | None) -> int:
     if wanted.rows is not None:
         return wanted.rows
     if wanted.parameters is not None:
         if not width:
             raise UsageError("--params needs --hidden-size D: a table has D // E columns")
         return wanted.parameters // width
-    if spec is not None:
-        in_use = int(sum(spec.table_rows))
-        return in_use + (_multiple(wanted) - 1) * num_tables
     if wanted.ratio is not None:
         # The loader's own sizes at this ratio: int(ratio*V + 2i + 1).
         return (

@@ -1,7 +1,6 @@
 """``ngscale train-small``: options -> design, corpus, runs -> answer."""
 
 import math
-import os
 from dataclasses import replace
 from typing import Annotated, Literal, cast
 
@@ -20,6 +19,7 @@ from ngscale.commands.answer import (
 )
 from ngscale.commands.source import read_source
 from ngscale.errors import MissingExtraError, UsageError
+from ngscale.train_small.threads import wait_asleep
 
 _DEVICES = ("auto", "cpu", "cuda")
 _SCHEDULES = ("wsd", "cosine")
@@ -129,9 +129,7 @@ def train_small(
         raise UsageError(f"--seeds {seeds}: takes a number, at least 1, or auto")
     if not 0 < margin < math.inf:
         raise UsageError(f"--margin {margin}: takes a positive number of nats")
-    # Before torch loads OpenMP, whose threads otherwise spin while they wait: beside one busy
-    # neighbour on two cores a step of 0.3 s then took 3 to 6 s, and 0.4 s with threads that sleep.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    wait_asleep()
     try:
         from ngscale.train_small.candidates import read_target, shrink_to
         from ngscale.train_small.cells import CellStore

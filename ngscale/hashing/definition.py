@@ -76,7 +76,11 @@ def row_ids_exact(
     segments: Sequence[int] | None = None,
     dead: Sequence[bool] | None = None,
 ) -> list[list[int | None]]:
-    """Row in every table at every position; None where the position looks nothing up.
+    """Row in every table at every position, T lists of E; None where a position looks nothing up.
+
+    Rows count from 0 in each table. ``segments`` and ``dead`` (T each) as in ``windows_exact``: the
+    documents of a packed sequence by number, negative for padding; positions without text. Ids up
+    to ``spec.largest_id`` are exact; that is not checked here.
 
     Raises:
         SpecError: the spec leaves the fill undecided.
@@ -108,6 +112,8 @@ def read_rows_exact(
     dead: Sequence[bool] | None = None,
 ) -> list[list[bool]]:
     """Which looked-up rows are read as stored; the others read as the zero vector (D5, D9).
+
+    T lists of E; arguments as of ``row_ids_exact``.
 
     Raises:
         SpecError: the spec leaves the fill undecided.

@@ -24,7 +24,9 @@ def row_ids(
     segments: Int64[np.ndarray, " T"] | None = None,
     dead: Bool[np.ndarray, " T"] | None = None,
 ) -> Int64[np.ndarray, "T E"]:
-    """Row in every table at every position, ``NO_ROW`` where the position looks nothing up.
+    """Row in every table at every position, ``NO_ROW`` (-1) where the position looks nothing up.
+
+    The Numba twin of ``definition.row_ids_exact``, whose arguments these are.
 
     Raises:
         SpecError: the spec leaves the fill undecided.

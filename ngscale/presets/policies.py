@@ -60,7 +60,10 @@ class SpecialIds:
 
 @functools.cache
 def implementations() -> Mapping[str, Implementation]:
-    """Every entry of policies.toml by its name, and the modes of the LongCat polynomial."""
+    """Every entry of policies.toml by its name, and the modes of the LongCat polynomial.
+
+    The values say by ``source`` and ``confidence`` how each is known.
+    """
     text = (Path(__file__).parent / "policies.toml").read_text(encoding="utf-8")
     listed = {name: _entry(name, values) for name, values in tomllib.loads(text).items()}
     modes = {

@@ -9,15 +9,21 @@ import numpy as np
 from torch import Tensor
 
 from ngscale.console import say
-from ngscale.corpus import OnBadRecord, default_sources, embedded_dir
-from ngscale.errors import InputError, NoResultError, UsageError
+from ngscale.corpus import OnBadRecord, default_sources
+from ngscale.errors import NoResultError, UsageError
 from ngscale.probe import advice, summary
 from ngscale.probe.amplify import LossMeter, amplified, built_in
 from ngscale.probe.load import Checkpoint, load_checkpoint
 from ngscale.probe.load_gguf import gguf_tokenizer
 from ngscale.probe.memory import memory_errors
 from ngscale.probe.norms import StreamNorms, measure
-from ngscale.probe.windows import Windows, check_vocabulary, cut_windows, special_prefix
+from ngscale.probe.windows import (
+    Windows,
+    check_vocabulary,
+    cut_windows,
+    special_prefix,
+    tokenizer_name,
+)
 from ngscale.records import RunRecord
 from ngscale.spec import Amplification
 from ngscale.tokens import Advance, Tokenizer, ignore, is_bin, load_tokenizer, read_stream
@@ -174,23 +180,12 @@ def read_windows(
 def _tokenizer(
     directory: Path, named: str | None, *, vocab_size: int, is_own: bool, gguf: Path | None
 ) -> Tokenizer:
-    """The named one, else the checkpoint's, else (our own decoder) the embedded one that fits.
-
-    Raises:
-        InputError: there is none.
-    """
+    """The named one, else the checkpoint's."""
     if named is not None:
         return load_tokenizer(named)
     if gguf is not None:
         return gguf_tokenizer(gguf)
-    if (directory / "tokenizer.json").is_file():
-        return load_tokenizer(str(directory))
-    if is_own:
-        for path in sorted((embedded_dir() / "tokenizers").glob("*/tokenizer.json")):
-            embedded = load_tokenizer(path.parent.name)
-            if embedded.vocab_size == vocab_size:
-                return embedded
-    raise InputError(f"{directory}: has no tokenizer.json; --tokenizer names the model's own")
+    return load_tokenizer(tokenizer_name(directory, vocab_size=vocab_size, is_own=is_own))
 
 
 def probe_checkpoint(

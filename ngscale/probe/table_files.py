@@ -23,7 +23,7 @@ from jaxtyping import Float32, Int64
 
 from ngscale.config_reader import read_config
 from ngscale.errors import InputError
-from ngscale.ngram_config import specs_of
+from ngscale.ngram_config import DECODER_MODEL_TYPE, specs_of
 from ngscale.safetensors_header import TensorHeader, inside, read_headers
 from ngscale.spec import NgramSpec
 
@@ -90,6 +90,8 @@ class StoredTables:
     """All tables of a checkpoint, and its word embedding."""
 
     directory: Path
+    is_own: bool
+    """Whether the model is ngscale's own decoder."""
     specs: tuple[NgramSpec, ...]
     tables: tuple[StoredTable, ...]
     words: Rows
@@ -122,6 +124,7 @@ def find_tables(directory: Path) -> StoredTables:
     std = reader.values.get("initializer_range")
     return StoredTables(
         directory=directory,
+        is_own=reader.values.get("model_type") == DECODER_MODEL_TYPE,
         specs=specs,
         tables=tuple(tables),
         words=Rows(tensor=_matrix(directory, words[0]), first=0, number=words[0].shape[0]),

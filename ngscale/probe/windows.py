@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64
 
+from ngscale.corpus import embedded_dir
 from ngscale.errors import InputError, UsageError
-from ngscale.tokens import Tokenizer, TokenStream
+from ngscale.tokens import Tokenizer, TokenStream, load_tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,21 @@ class Windows:
     """One per window."""
     prefix: tuple[int, ...]
     """Ids the tokenizer puts before any text (BOS); they count towards the window's length."""
+
+
+def tokenizer_name(directory: Path, *, vocab_size: int, is_own: bool) -> str:
+    """The checkpoint's directory, or the embedded tokenizer of our own decoder's vocabulary.
+
+    Raises:
+        InputError: there is no tokenizer.json, and no embedded one that is known to be meant.
+    """
+    if (directory / "tokenizer.json").is_file():
+        return str(directory)
+    if is_own:
+        for path in sorted((embedded_dir() / "tokenizers").glob("*/tokenizer.json")):
+            if load_tokenizer(path.parent.name).vocab_size == vocab_size:
+                return path.parent.name
+    raise InputError(f"{directory}: has no tokenizer.json; --tokenizer names the model's own")
 
 
 def special_prefix(tokenizer: Tokenizer) -> tuple[int, ...]:

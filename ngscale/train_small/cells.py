@@ -46,9 +46,13 @@ class CellStore:
         checkpoint_every: int = 200,
         keep_checkpoints: int = 2,
         keep_finished: bool = False,
+        keep_weights: bool = True,
     ) -> None:
-        """``keep_finished``: the checkpoints stay when the run is finished."""
+        """``keep_finished``: the checkpoints stay when the run is finished; ``keep_weights``: so do
+        its weights.
+        """
         self.out = out
+        self.keep_weights = keep_weights
         self.checkpoint_every = checkpoint_every
         self.keep_checkpoints = keep_checkpoints
         self.keep_finished = keep_finished
@@ -131,7 +135,8 @@ class CellStore:
         if self.out is None:
             return
         directory = self._directory(self.out, arm, seed)
-        save_decoder(decoder, arm.design, directory)
+        if self.keep_weights:
+            save_decoder(decoder, arm.design, directory)
         document = {
             "inputs": dict(inputs),
             "result": asdict(cell.run),

@@ -20,7 +20,7 @@ from ngscale.train_small.distributed import World
 from ngscale.train_small.trainer import Trainer
 
 _NUM_TIMED_STEPS = 4
-_USABLE_FRAC = 0.8
+USABLE_FRAC = 0.8
 """Share of the remaining time that is planned; the rest is for a machine that slows down."""
 
 
@@ -106,7 +106,7 @@ def plan_steps(
     Raises:
         ResourceError: not even one step per run fits.
     """
-    per_seed_s = _USABLE_FRAC * remaining_s / num_seeds
+    per_seed_s = USABLE_FRAC * remaining_s / num_seeds
     fixed_s = sum(cost.run_s(training.num_evals, training) for cost in costs)
     fixed_s -= sum(training.num_evals * cost.step_s for cost in costs)
     num_steps = int((per_seed_s - fixed_s) / sum(cost.step_s for cost in costs))
@@ -114,7 +114,7 @@ def plan_steps(
         least_s = sum(cost.run_s(training.num_evals, training) for cost in costs) * num_seeds
         raise ResourceError(
             f"--hours: {len(costs)} arms x {num_seeds} seeds do not fit; the least is about "
-            f"{least_s / _USABLE_FRAC / 3600:.3f} hours on this machine, or use fewer --seeds"
+            f"{least_s / USABLE_FRAC / 3600:.3f} hours on this machine, or use fewer --seeds"
         )
     return num_steps
 

@@ -41,7 +41,14 @@ from ngscale.train_small.distributed import (
 )
 from ngscale.train_small.loop import OutOfTimeError, train
 from ngscale.train_small.memory import check_memory
-from ngscale.train_small.plan import ArmCost, measure, plan_record, plan_row, plan_steps
+from ngscale.train_small.plan import (
+    USABLE_FRAC,
+    ArmCost,
+    measure,
+    plan_record,
+    plan_row,
+    plan_steps,
+)
 from ngscale.train_small.run_log import RunLog, Tracker, Trackio
 from ngscale.train_small.trainer import Trainer
 from ngscale.train_small.usage import Use, layer_loads, table_use
@@ -259,6 +266,29 @@ def plan_job(request: Request, store: CellStore) -> Job:
         _tell(job, _arm_plan_line(job, arm))
     _tell(job, plan_line(job))
     return job
+
+
+def expected_tokens(request: Request, hours: float) -> tuple[int, float]:
+    """Training tokens per run that the time holds, and hours that one more token per run takes.
+
+    By a few real steps of the first design, as if every arm cost as much.
+
+    Raises:
+        ResourceError: the time does not hold one run of every arm.
+    """
+    assert request.num_seeds is not None
+    device, blocks, training = pick_device(request.device), make_blocks(request), request.training
+    arms = make_arms(request.design, request.extra_arms)
+    world = join_world(device)
+    cost = measure(arms[0], blocks, training, device, world=world, compiled=request.compiled)
+    num_steps = plan_steps(
+        [cost] * len(arms),
+        num_seeds=request.num_seeds,
+        remaining_s=3600 * hours,
+        training=training,
+    )
+    step_hours = len(arms) * request.num_seeds * cost.step_s / USABLE_FRAC / 3600
+    return num_steps * training.tokens_per_step, step_hours / training.tokens_per_step
 
 
 def _num_steps(job: Job) -> int:

@@ -15,6 +15,7 @@ from ngscale.cli import app
 from ngscale.design import Design
 from ngscale.model.checkpoint import save_decoder
 from ngscale.model.decoder import Decoder
+from ngscale.train_small.config import DEFAULT_DESIGN
 from tests.probe.models import edit_config, save_random, save_text, save_tokenizer
 from tests.probe.table_checkpoints import random_tables, save_longcat
 
@@ -347,6 +348,20 @@ def test_a_checkpoint_with_another_prefix_is_not_compared(
     result = invoke(shared, "--corpus", text, "--tokens", 50, "--against", llama)
     check(result, 3, "not read with the same tokens")
     check(invoke(shared, "--tables", "--against", llama), 2, "--against")
+
+
+def test_tables_of_our_own_decoder_are_read_by_the_embedded_tokenizer_of_its_ids(
+    tmp_path: Path, text: Path
+) -> None:
+    decoder = Decoder(DEFAULT_DESIGN)
+    decoder.initialise(0)
+    save_decoder(decoder, DEFAULT_DESIGN, tmp_path / "own")
+    found = invoke(tmp_path / "own", "--tables", "--corpus", text, "--json")
+    assert found.exit_code == 0, found.stderr
+    named = invoke(
+        tmp_path / "own", "--tables", "--corpus", text, "--tokenizer", "bpe-4096", "--json"
+    )
+    assert json.loads(found.stdout)["tables"] == json.loads(named.stdout)["tables"]
 
 
 def test_tables_are_read_without_running_the_model(tmp_path: Path, text: Path) -> None:

@@ -219,7 +219,7 @@ def test_what_does_not_fit_in_memory_exits_6(
 ) -> None:
     from ngscale.train_small import memory
 
-    monkeypatch.setattr(memory, "free_bytes", lambda _: 2**20)
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 2**17)
     result = run(*tiny)
     assert result.exit_code == 6
     assert "arm design: needs at least" in result.stderr.splitlines()[-1]

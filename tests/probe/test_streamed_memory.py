@@ -107,3 +107,20 @@ def test_a_decoder_of_transformers_stays_in_bounds(dtype: torch.dtype, tmp_path:
     layer = sum(p.numel() for p in model.model.layers[0].parameters())
     bound = 4 * (4096 * 1024 + 2 * layer) + activations(1024, 2816) + SLACK
     check(tmp_path / "tiny", large, bound)
+
+
+@pytest.mark.slow
+def test_experts_that_are_fused_on_loading_stay_in_bounds(tmp_path: Path) -> None:
+    """Ten layers of 51 MiB, stored expert by expert."""
+    save_random("mixtral", tmp_path / "tiny")
+    large = save_random("mixtral", tmp_path / "large")
+    edit_config(large, vocab_size=4096, hidden_size=512, intermediate_size=1024, head_dim=64)
+    edit_config(large, num_hidden_layers=10, num_attention_heads=8, num_key_value_heads=4)
+    edit_config(large, num_local_experts=8)
+    config = transformers.AutoConfig.from_pretrained(large)
+    auto_class: Any = transformers.AutoModelForCausalLM
+    model = auto_class.from_config(config)
+    model.save_pretrained(large)
+    layer = sum(p.numel() for p in model.model.layers[0].parameters())
+    bound = 4 * (4096 * 512 + 2 * layer) + activations(512, 8 * 1024) + SLACK
+    check(tmp_path / "tiny", large, bound)
