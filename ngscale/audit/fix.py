@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ngscale.row_counts import longcat_rows
+from ngscale.size_patch import ratio_key, rows_patch
 from ngscale.spec import NgramSpec
 from ngscale.table_sizes import sound_ratio, sound_sizes
-
-_RATIO_KEYS = ("ngram_vocab_size_ratio", "oe_vocab_size_ratio")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +23,8 @@ def propose(spec: NgramSpec, config: Mapping[str, Any]) -> Fix | None:
     """For sizes that have faults; None where no sound ones are found."""
     base, orders = spec.hash_base, spec.table_orders
     assert base is not None
-    key = next((key for key in _RATIO_KEYS if key in config), None)
-    if spec.row_family == "longcat" and key is not None:
+    key = ratio_key(config)
+    if spec.row_family == "longcat" and key in config:
         ratio = sound_ratio(config[key], base, orders)
         if ratio is None:
             return None
@@ -40,12 +39,9 @@ def propose(spec: NgramSpec, config: Mapping[str, Any]) -> Fix | None:
     found = sound_sizes(spec.table_rows, base, orders)
     if found is None:
         return None
-    patch: dict[str, Any] = {"ngscale": {**config.get("ngscale", {}), "table_rows": list(found)}}
-    if "oe_vocab_sizes" in config:
-        patch = {"oe_vocab_sizes": list(found)}
     moved = max(abs(new - old) for new, old in zip(found, spec.table_rows, strict=True))
     return Fix(
-        patch=patch,
+        patch=rows_patch(config, found),
         table_rows=found,
         sentence=f"smallest change: {', '.join(f'{rows:,}' for rows in found)} rows, at most "
         f"{moved:,} from what they are",

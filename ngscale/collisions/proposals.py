@@ -9,7 +9,9 @@ import numpy as np
 
 from ngscale.errors import NoResultError, UsageError
 from ngscale.lattice_score import lattice_scores
+from ngscale.ngram_config import EXTENSION_KEY
 from ngscale.row_counts import consecutive_primes, longcat_rows
+from ngscale.size_patch import ratio_key, rows_patch
 from ngscale.spec import MAX_TABLE_ROWS
 from ngscale.table_sizes import allowed_gcd, is_sound, sound_ratio
 
@@ -83,18 +85,22 @@ class Proposal:
 _NEW_IDS = "A trained checkpoint cannot take it: every row id changes."
 
 
-def propose(budget: Budget, ratio_key: str, families: Sequence[Family]) -> list[Proposal]:
+def propose(
+    budget: Budget, config: Mapping[str, Any], families: Sequence[Family]
+) -> list[Proposal]:
     """Every proposal that exists, each sound by every check of the audit.
+
+    ``config`` is the config.json that they patch, empty where there is none.
 
     Raises:
         NoResultError: there is none.
     """
     makers: dict[Family, Callable[[], Proposal | None]] = {
-        "longcat": lambda: _best_ratio(budget, ratio_key),
-        "primes": lambda: _best_primes(budget),
-        "explicit": lambda: _explicit(budget),
+        "longcat": lambda: _best_ratio(budget, config),
+        "primes": lambda: _best_primes(budget, config),
+        "explicit": lambda: _explicit(budget, config),
     }
-    found = [_smallest_change(budget, ratio_key)] if "longcat" in families else []
+    found = [_smallest_change(budget, config)] if "longcat" in families else []
     found += [makers[family]() for family in families]
     proposals: list[Proposal] = []
     for proposal in found:
@@ -109,8 +115,9 @@ def propose(budget: Budget, ratio_key: str, families: Sequence[Family]) -> list[
     return proposals
 
 
-def _smallest_change(budget: Budget, ratio_key: str) -> Proposal | None:
-    if budget.ratio is None:
+def _smallest_change(budget: Budget, config: Mapping[str, Any]) -> Proposal | None:
+    key = ratio_key(config)
+    if budget.ratio is None or key is None:
         return None
     ratio = sound_ratio(budget.ratio, budget.base, budget.orders)
     if ratio is None:
@@ -118,34 +125,55 @@ def _smallest_change(budget: Budget, ratio_key: str) -> Proposal | None:
     return Proposal(
         name="smallest change",
         table_rows=longcat_rows(ratio, budget.base, len(budget.orders)),
-        patch={ratio_key: ratio},
-        for_whom=f"Every engine that reads {ratio_key} loads it. {_NEW_IDS}",
+        patch={key: ratio},
+        for_whom=f"Every engine that reads {key} loads it. {_NEW_IDS}",
     )
 
 
-def _best_ratio(budget: Budget, ratio_key: str) -> Proposal | None:
+def _best_ratio(budget: Budget, config: Mapping[str, Any]) -> Proposal | None:
     ratio, rows = _best_of(budget, lambda r: longcat_rows(r, budget.base, len(budget.orders)))
     if rows is None:
         return None
+    key = ratio_key(config)
+    if key is None:
+        return _listed("best ratio", rows, config)
     return Proposal(
         name="best ratio",
         table_rows=rows,
-        patch={ratio_key: ratio},
-        for_whom=f"Every engine that reads {ratio_key} loads it. {_NEW_IDS}",
+        patch={key: ratio},
+        for_whom=f"Every engine that reads {key} loads it. {_NEW_IDS}",
     )
 
 
-def _best_primes(budget: Budget) -> Proposal | None:
+_NO_LOADER = (
+    "No released loader takes explicit sizes: an engine has to read them from ngscale.table_rows."
+)
+
+
+def _listed(
+    name: str,
+    table_rows: tuple[int, ...],
+    config: Mapping[str, Any],
+    *,
+    for_whom: str = _NO_LOADER,
+) -> Proposal:
+    """Sizes that config.json lists; ``for_whom`` where that is in ngscale's own block."""
+    patch = rows_patch(config, table_rows)
+    if EXTENSION_KEY not in patch:
+        for_whom = f"Every engine that reads {', '.join(patch)} loads it."
+    return Proposal(
+        name=name, table_rows=table_rows, patch=patch, for_whom=f"{for_whom} {_NEW_IDS}"
+    )
+
+
+def _best_primes(budget: Budget, config: Mapping[str, Any]) -> Proposal | None:
     _, rows = _best_of(budget, lambda r: consecutive_primes(r * budget.base, len(budget.orders)))
     if rows is None:
         return None
-    return Proposal(
-        name="consecutive primes",
-        table_rows=rows,
-        patch={"ngscale": {"table_rows": list(rows)}},
-        for_whom="An engine must take explicit sizes, or Nanbeige4.2's ngram_mod_force_prime with "
-        f"this base. {_NEW_IDS}",
+    who = (
+        "An engine must take explicit sizes, or Nanbeige4.2's ngram_mod_force_prime with this base."
     )
+    return _listed("consecutive primes", rows, config, for_whom=who)
 
 
 def _best_of(
@@ -183,7 +211,7 @@ def _worst_scores(members: Sequence[tuple[int, ...]], budget: Budget) -> np.ndar
     return worst
 
 
-def _explicit(budget: Budget) -> Proposal | None:
+def _explicit(budget: Budget, config: Mapping[str, Any]) -> Proposal | None:
     """Sizes ``_SPREAD`` x V apart within an order, each the best scored near its target.
 
     They are coprime with the base and with each other within an order, so that any two bigram
@@ -202,13 +230,7 @@ def _explicit(budget: Budget) -> Proposal | None:
     rows = tuple(chosen[i] for i in range(len(budget.orders)))
     if not budget.allows(rows) or not is_sound(rows, budget.base, budget.orders):
         return None
-    return Proposal(
-        name="explicit rows",
-        table_rows=rows,
-        patch={"ngscale": {"table_rows": list(rows)}},
-        for_whom="No released loader takes explicit sizes: an engine has to read them from "
-        f"ngscale.table_rows. {_NEW_IDS}",
-    )
+    return _listed("explicit rows", rows, config)
 
 
 def _target(budget: Budget, place: int, num_tables: int) -> int:

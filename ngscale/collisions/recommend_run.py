@@ -9,15 +9,9 @@ from ngscale.collisions.proposals import FAMILIES, Budget, Family, propose
 from ngscale.collisions.run import Counting, count_tables
 from ngscale.collisions.threads import Progress
 from ngscale.records import RunRecord
+from ngscale.size_patch import ratio_key
 from ngscale.spec import NgramSpec
 from ngscale.tokens import TokenStream
-
-_RATIO_KEYS = ("ngram_vocab_size_ratio", "oe_vocab_size_ratio")
-
-
-def ratio_key(config: Mapping[str, Any]) -> str:
-    """The key that a config.json keeps its ratio in, or would."""
-    return next((key for key in _RATIO_KEYS if key in config), _RATIO_KEYS[0])
 
 
 def budget_of(spec: NgramSpec, config: Mapping[str, Any], *, multiple: int = 1) -> Budget:
@@ -28,8 +22,14 @@ def budget_of(spec: NgramSpec, config: Mapping[str, Any], *, multiple: int = 1) 
         orders=spec.table_orders,
         total_rows=sum(spec.table_rows) + (multiple - 1) * spec.num_tables,
         multiple=multiple,
-        ratio=config.get(ratio_key(config)),
+        ratio=ratio_in_use(config),
     )
+
+
+def ratio_in_use(config: Mapping[str, Any]) -> float | None:
+    """That gives the rows of a config.json; None where they are listed or it has no tables."""
+    key = ratio_key(config)
+    return None if key is None else config.get(key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +39,8 @@ class Sizing:
     target: str | None
     """What the record calls it."""
     budget: Budget
-    key: str
-    """Of config.json, that a ratio is set by."""
+    config: Mapping[str, Any]
+    """config.json of the target, that proposals patch; empty without a target."""
     current: Sequence[int] | None
     """The rows in use."""
     hidden_size: int | None
@@ -63,7 +63,7 @@ def recommend_sizes(
         UsageError: the corpus is too short for an order.
     """
     budget = sizing.budget
-    proposals = propose(budget, sizing.key, sizing.families)
+    proposals = propose(budget, sizing.config, sizing.families)
     tables = None
     if stream is not None:
         tables = count_tables(stream, sorted(set(budget.orders)), counting or Counting())

@@ -40,7 +40,12 @@ def run(wanted: Wanted) -> None:
     """
     from ngscale.collisions import recommend
     from ngscale.collisions.proposals import Budget, parse_families
-    from ngscale.collisions.recommend_run import Sizing, budget_of, ratio_key, recommend_sizes
+    from ngscale.collisions.recommend_run import (
+        Sizing,
+        budget_of,
+        ratio_in_use,
+        recommend_sizes,
+    )
     from ngscale.collisions.run import Counting
     from ngscale.commands.answer import answer
     from ngscale.commands.source import read_source, run_directory
@@ -71,12 +76,12 @@ def run(wanted: Wanted) -> None:
             orders=orders,
             total_rows=_total_rows(wanted, base, len(orders), width),
             multiple=_multiple(wanted),
-            ratio=wanted.ratio if spec is None else config.get(ratio_key(config)),
+            ratio=wanted.ratio if spec is None else ratio_in_use(config),
         )
     sizing = Sizing(
         target=None if wanted.target is None else _title(wanted.target),
         budget=budget,
-        key=ratio_key(config),
+        config=config,
         current=None if spec is None else spec.table_rows,
         hidden_size=hidden_size,
         families=families,

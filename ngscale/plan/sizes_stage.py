@@ -37,7 +37,6 @@ def sizes_stage(request: Request, spec: NgramSpec) -> Stage:
         from ngscale.collisions.recommend_run import (
             Sizing,
             budget_of,
-            ratio_key,
             recommend_sizes,
         )
         from ngscale.console import progress
@@ -45,7 +44,7 @@ def sizes_stage(request: Request, spec: NgramSpec) -> Stage:
         sizing = Sizing(
             target=target.name,
             budget=budget_of(spec, target.config),
-            key=ratio_key(target.config),
+            config=target.config,
             current=spec.table_rows,
             hidden_size=target.config.get("hidden_size"),
         )

@@ -1,11 +1,16 @@
 """Proposed sizes: within the budget, sound, of their family."""
 
 import math
+from typing import Any
 
 import pytest
 
 from ngscale.collisions.proposals import FAMILIES, Budget, parse_families, propose
+from ngscale.collisions.recommend_run import budget_of
+from ngscale.config_reader import ConfigReader
 from ngscale.errors import NoResultError, UsageError
+from ngscale.ngram_config import specs_of
+from ngscale.plan.choices import merged
 from ngscale.primes import is_prime, next_prime
 from ngscale.row_counts import longcat_rows
 from ngscale.spec import order_major
@@ -26,7 +31,7 @@ def budget(**changes: object) -> Budget:
 
 
 def test_every_proposal_is_sound_and_within_the_budget() -> None:
-    proposals = propose(budget(), "ngram_vocab_size_ratio", FAMILIES)
+    proposals = propose(budget(), {}, FAMILIES)
     names = [proposal.name for proposal in proposals]
     assert names == ["smallest change", "best ratio", "consecutive primes", "explicit rows"]
     for proposal in proposals:
@@ -37,7 +42,7 @@ def test_every_proposal_is_sound_and_within_the_budget() -> None:
 
 
 def test_each_family_keeps_its_formula() -> None:
-    small, ratio, primes, explicit = propose(budget(), "oe_vocab_size_ratio", FAMILIES)
+    small, ratio, primes, explicit = propose(budget(), {"oe_vocab_size_ratio": 31}, FAMILIES)
     for proposal in (small, ratio):
         value = proposal.patch["oe_vocab_size_ratio"]
         assert proposal.table_rows == longcat_rows(value, BASE, 4)
@@ -49,8 +54,36 @@ def test_each_family_keeps_its_formula() -> None:
     assert explicit.patch == {"ngscale": {"table_rows": list(explicit.table_rows)}}
 
 
+CONFIG = {
+    "vocab_size": BASE,
+    "hidden_size": 64,
+    "ngram_vocab_size_ratio": 31,
+    "emb_neighbor_num": 3,
+    "emb_split_num": 2,
+    "eos_token_id": 0,
+}
+LISTED = {"ngscale": {"table_rows": list(longcat_rows(31, BASE, 4))}}
+OVER_ENCODING = {
+    "vocab_size": BASE,
+    "oe_grams": [2, 2, 3, 3],
+    "oe_vocab_sizes": list(longcat_rows(31, BASE, 4)),
+}
+
+
+@pytest.mark.parametrize("config", [CONFIG, CONFIG | LISTED, OVER_ENCODING])
+def test_the_patched_config_has_the_rows_proposed(config: dict[str, Any]) -> None:
+    reader = ConfigReader({"model_type": "longcat_flash_ngram", **config}, "config.json")
+    (spec,) = specs_of(reader)
+    proposals = propose(budget_of(spec, config), config, FAMILIES)
+    assert len(proposals) == (4 if config is CONFIG else 3)
+    for proposal in proposals:
+        patched = merged(reader.values, proposal.patch)
+        (mended,) = specs_of(ConfigReader(patched, "config.json"))
+        assert mended.table_rows == proposal.table_rows
+
+
 def test_no_sound_ratio_is_nearer_than_the_smallest_change() -> None:
-    (small, *_) = propose(budget(), "ngram_vocab_size_ratio", ("longcat",))
+    (small, *_) = propose(budget(), {}, ("longcat",))
     value = small.patch["ngram_vocab_size_ratio"]
     steps = round(abs(value - 31) * 1000)
     assert steps > 0
@@ -61,7 +94,7 @@ def test_no_sound_ratio_is_nearer_than_the_smallest_change() -> None:
 
 def test_stored_rows_are_padded_within_the_budget() -> None:
     padded = budget(multiple=1024)
-    for proposal in propose(padded, "ngram_vocab_size_ratio", ("explicit", "primes")):
+    for proposal in propose(padded, {}, ("explicit", "primes")):
         assert padded.stored(proposal.table_rows) <= padded.total_rows
         assert padded.stored(proposal.table_rows) % 1024 == 0
         assert any(rows % 1024 for rows in proposal.table_rows)
