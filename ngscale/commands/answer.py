@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ngscale.corpus import OnBadRecord
+from ngscale.errors import UsageError
 from ngscale.records import Report, RunRecord, dump_json, environment
 
 JsonOption = Annotated[
@@ -60,6 +61,21 @@ OnBadRecordOption = Annotated[
         help="A record that is not UTF-8, not JSON or has no text: an error, left out, or with "
         "U+FFFD for its bad bytes. The record counts them.",
     ),
+]
+
+
+_TRAINING_DEVICES = ("auto", "cpu", "cuda")
+
+
+def _training_device(name: str) -> str:
+    if name not in _TRAINING_DEVICES:
+        raise UsageError(f"--device {name}: takes {', '.join(_TRAINING_DEVICES)}")
+    return name
+
+
+TrainingDeviceOption = Annotated[
+    str,
+    typer.Option("--device", metavar="NAME", help="auto, cpu or cuda.", callback=_training_device),
 ]
 
 

@@ -21,6 +21,7 @@ from ngscale.commands.answer import (
     SplitOption,
     TextFieldOption,
     TokenizerOption,
+    TrainingDeviceOption,
     answer,
     starting,
 )
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from ngscale.plan.target import Target
     from ngscale.tokens import TokenStream
 
-_DEVICES = ("auto", "cpu", "cuda")
 _complete = starting(presets.all_names)
 
 
@@ -80,7 +80,7 @@ def plan(
             help="Candidates trained at most. Default: as many as the time is enough for.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
+    device: TrainingDeviceOption = "auto",
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print the stages with about their time and memory."),
@@ -109,8 +109,6 @@ def plan(
     Example: ngscale plan longcat-flash-lite --no-corpus --out plan
     """
     started = time.monotonic()
-    if device not in _DEVICES:
-        raise UsageError(f"--device {device}: takes {', '.join(_DEVICES)}")
     if no_corpus and (corpus or tokenizer):
         raise UsageError("--no-corpus reads no text; leave out --corpus and --tokenizer")
     if hours is not None and tokens is not None:

@@ -131,9 +131,9 @@ def probe(
         answer(record, report, as_json=as_json, out=out)
         return
     try:
+        from ngscale.model.device import pick_device
         from ngscale.probe.against import add_other
         from ngscale.probe.arms import arms_design
-        from ngscale.probe.load import pick_device
         from ngscale.probe.norms_report import build_report
         from ngscale.probe.run import load, num_passes, probe_checkpoint, read_windows
         from ngscale.probe.series import add_other_series, find_run, probe_series

@@ -15,13 +15,13 @@ from ngscale.commands.answer import (
     SplitOption,
     TextFieldOption,
     TokenizerOption,
+    TrainingDeviceOption,
     answer,
 )
 from ngscale.commands.source import read_source
 from ngscale.errors import MissingExtraError, UsageError
 from ngscale.train_small.threads import wait_asleep
 
-_DEVICES = ("auto", "cpu", "cuda")
 _SCHEDULES = ("wsd", "cosine")
 
 
@@ -79,7 +79,7 @@ def train_small(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Stop at the plan: time and memory of every arm.")
     ] = False,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
+    device: TrainingDeviceOption = "auto",
     accumulation: Annotated[
         int, typer.Option(metavar="N", min=1, help="Parts that a step's batch is taken in.")
     ] = 1,
@@ -123,20 +123,19 @@ def train_small(
     """
     if schedule not in _SCHEDULES:
         raise UsageError(f"--schedule {schedule}: takes {', '.join(_SCHEDULES)}")
-    if device not in _DEVICES:
-        raise UsageError(f"--device {device}: takes {', '.join(_DEVICES)}")
     if seeds != "auto" and not (seeds.isascii() and seeds.isdigit() and int(seeds)):
         raise UsageError(f"--seeds {seeds}: takes a number, at least 1, or auto")
     if not 0 < margin < math.inf:
         raise UsageError(f"--margin {margin}: takes a positive number of nats")
     wait_asleep()
     try:
+        from ngscale.model.device import pick_device
         from ngscale.train_small.candidates import read_target, shrink_to
         from ngscale.train_small.cells import CellStore
         from ngscale.train_small.config import TRAINING
         from ngscale.train_small.distributed import is_first
         from ngscale.train_small.plan import plan_report
-        from ngscale.train_small.run import Request, pick_device, plan_job, planned, run_job
+        from ngscale.train_small.run import Request, plan_job, planned, run_job
         from ngscale.train_small.summary import build_report
     except ModuleNotFoundError as error:
         if error.name in ("torch", "safetensors"):

@@ -72,7 +72,7 @@ def device_type(request: Request) -> str:
     """
     if not has_torch():
         return "cpu"
-    from ngscale.train_small.run import pick_device
+    from ngscale.model.device import pick_device
 
     return pick_device(request.device).type
 

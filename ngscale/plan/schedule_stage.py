@@ -34,13 +34,13 @@ def schedule_stage(request: Request, trainees: Sequence[Trainee]) -> Stage:
     Raises:
         NgscaleError: whatever the text cannot be read for.
     """
-    from ngscale.train_small.run import pick_device, shared_inputs
+    from ngscale.train_small.run import shared_inputs, training_device
 
     (first, *_) = trainees
     hours = hours_of(request)
     training = training_request(request, first, hours=hours)
     inputs = {
-        **shared_inputs(training, pick_device(request.device)),
+        **shared_inputs(training, training_device(request.device)),
         "designs": {one.name: decoder_config(one.design) for one in trainees},
         "hours": hours,
         "tokens": request.tokens,

@@ -24,7 +24,7 @@ def train_stage(request: Request, trainee: Trainee, hours: float | None) -> Stag
     Raises:
         NgscaleError: whatever the text cannot be read for.
     """
-    from ngscale.train_small.run import pick_device, shared_inputs
+    from ngscale.train_small.run import shared_inputs, training_device
 
     training = training_request(request, trainee, hours=hours)
 
@@ -43,7 +43,7 @@ def train_stage(request: Request, trainee: Trainee, hours: float | None) -> Stag
     return Stage(
         name=name_of(trainee.name),
         inputs={
-            **shared_inputs(training, pick_device(request.device)),
+            **shared_inputs(training, training_device(request.device)),
             "source": dict(training.source),
             "design": decoder_config(trainee.design),
             "shrunk": trainee.shrunk,

@@ -20,6 +20,7 @@ from ngscale.design import Design
 from ngscale.errors import InputError, UnsafeInputError, UsageError
 from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
 from ngscale.model.decoder import Decoder
+from ngscale.model.device import pick_device
 from ngscale.ngram_config import DECODER_MODEL_TYPE, is_longcat, specs_if_any
 from ngscale.probe import load_transformers
 from ngscale.probe.load_gguf import find_gguf, load_gguf
@@ -227,23 +228,6 @@ def _sizes(structure: Structure, design: Design | None) -> tuple[int, int]:
         return design.model.vocab_size, design.model.hidden_size
     vocab_size, hidden_size = structure.embed_tokens.get_parameter("weight").shape
     return vocab_size, hidden_size
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU.
-
-    Raises:
-        UsageError: torch knows no such device, or has none here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        first = str(error).splitlines()[0]
-        raise UsageError(f"--device {name}: cannot be used here: {first}") from error
-    return device
 
 
 def _runner(backbone: nn.Module) -> Callable[[Tensor], object]:

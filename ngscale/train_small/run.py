@@ -13,6 +13,7 @@ import torch
 from ngscale.console import Advance, progress, say
 from ngscale.design import Design, decoder_config
 from ngscale.errors import InputError, ResourceError, UsageError
+from ngscale.model.device import pick_device
 from ngscale.params import parameter_groups, total_parameters
 from ngscale.records import RunRecord
 from ngscale.tokens import TokenStream
@@ -115,17 +116,13 @@ def run_job(job: "Job") -> tuple[RunRecord, dict[str, float]]:
     return record, means
 
 
-def pick_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one.
+def training_device(name: str) -> torch.device:
+    """That of this process: of several on a machine each has a CUDA device of its own.
 
     Raises:
         UsageError: CUDA was asked for and is not there.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda: torch sees no CUDA device; use --device cpu")
-    return local_device(name)
+    return local_device(pick_device(name).type)
 
 
 def make_blocks(request: Request) -> Blocks:
@@ -221,7 +218,7 @@ def plan_job(request: Request, store: CellStore) -> Job:
     per_step = request.training.tokens_per_step
     if request.tokens is not None and request.tokens < per_step:
         raise UsageError(f"--tokens {request.tokens}: one step takes {per_step}")
-    device = pick_device(request.device)
+    device = training_device(request.device)
     hours = None
     if request.tokens is None:
         hours = request.hours or _DEFAULT_HOURS[device.type]
@@ -277,7 +274,11 @@ def expected_tokens(request: Request, hours: float) -> tuple[int, float]:
         ResourceError: the time does not hold one run of every arm.
     """
     assert request.num_seeds is not None
-    device, blocks, training = pick_device(request.device), make_blocks(request), request.training
+    device, blocks, training = (
+        training_device(request.device),
+        make_blocks(request),
+        request.training,
+    )
     arms = make_arms(request.design, request.extra_arms)
     world = join_world(device)
     cost = measure(arms[0], blocks, training, device, world=world, compiled=request.compiled)
