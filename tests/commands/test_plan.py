@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def test_a_plan_begins_with_the_decision_and_ends_with_files_to_use(
     page = (out / "README.md").read_text()
     first = page.splitlines()[0]
     assert first == record["answer"]
-    assert first.startswith("narrow: set ngscale to as in configs/ (") or "instead of" in first
+    assert first.startswith("narrow: set ngscale.table_rows as in configs/ (")
+    assert " of token positions then have no row of their own" in first
     assert "Evidence: smoke test (fewer than 3 seeds (1) and " in first
     assert "nothing at full scale was trained. It would change with " in first
     body = page.split("\n---\n")[0]
@@ -123,6 +125,24 @@ def test_the_same_command_again_does_nothing_anew_and_gives_the_same_bytes(
         assert f"{name}: finished before" in again.stderr
     assert "begins" not in again.stderr
     assert json.loads(again.stdout)["answer"] == json.loads(first.stdout)["answer"]
+
+
+def test_a_second_candidate_is_trained_beside_the_first(
+    whole: tuple[Path, Result], inputs: tuple[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "plan"
+    shutil.copytree(whole[0], out)
+    options = (*FEW[:-1], "2", "--json", "--out", str(out))
+    more = run(inputs[0], "--corpus", inputs[1], *options)
+    assert more.exit_code == 0, more.stderr
+    assert f"{STAGES[-1]}: finished before" in more.stderr
+    document = json.loads(more.stdout)
+    trained = [one for one in document["verdicts"] if one["comparisons"]]
+    assert [one["candidate"] for one in trained] == [OWN, "evidence-best"]
+    first, second = ([item["differences"] for item in one["comparisons"]] for one in trained)
+    before = json.loads(whole[1].stdout)["verdicts"][0]["comparisons"]
+    assert first == [item["differences"] for item in before]
+    assert first != second
 
 
 def test_other_options_redo_what_they_change_and_keep_the_rest(
