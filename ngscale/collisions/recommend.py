@@ -1,7 +1,7 @@
 """Proposals measured beside the sizes in use: which tables to build instead, and what is gained."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from ngscale.lattice_score import lattice_score
 from ngscale.ngrams import NgramTable
 from ngscale.records import Column, Figure, Panel, Report, RunRecord, Section, Series, Table
 from ngscale.table_sizes import design_faults
+from ngscale.units import format_share
 
 CURRENT = "in use"
 BYTES_PER_PARAMETER = 2
@@ -147,6 +148,8 @@ def _order(measurement: Measurement) -> dict[str, Any]:
     return {
         **joint_result(measurement.joint),
         "purity": mean([point.measured.purity for point in points]),
+        "impurity": mean([point.measured.impurity for point in points]),
+        "impurity_ideal": 1 - mean([point.expected.purity for point in points]),
         "purity_ideal": mean([point.expected.purity for point in points]),
         "token_weighted": mean([point.measured.token_weighted for point in points]),
         "token_weighted_ideal": mean([point.expected.token_weighted for point in points]),
@@ -157,9 +160,14 @@ def _order(measurement: Measurement) -> dict[str, Any]:
 
 
 def _rank(entry: Mapping[str, Any]) -> tuple[float, ...]:
-    """Fewest token positions without a row of their own, lowest order first; then the scores."""
-    shares = [order["sharing_all_tokens_share"] for order in entry["orders"]]
-    return (*shares, *entry["worst_by_order"])
+    """Least impurity, the mean over orders; then the scores.
+
+    Of seven metrics it orders the losses of trained models best
+    (reports/2026-11-22-e2-collisions-and-loss). That no two n-grams share all their rows, which it
+    does not see, every sound design grants.
+    """
+    found = [order["impurity"] for order in entry["orders"]]
+    return (statistics.fmean(found) if found else 0.0, *entry["worst_by_order"])
 
 
 def _savings(
@@ -195,40 +203,37 @@ def _answer(results: Mapping[str, Any], inputs: Mapping[str, Any], *, has_corpus
         if current is not None:
             sentence += f" against {current['worst_lattice_score']:.3g} of the sizes in use"
         return f"{sentence}. {best['for_whom']}"
-    lowest = best["orders"][0]
+    order = best["orders"][0]["order"]
     sentence = (
-        f"Best on {extent(inputs['corpus'])}: {sizes}; in all {len(lowest['table_rows'])} "
-        f"{lowest['order']}-gram tables at once it leaves {lowest['sharing_all_share']:.2%} of the "
-        f"{lowest['order']}-grams and {lowest['sharing_all_tokens_share']:.2%} of token positions "
-        "without a row of their own"
+        f"Best on {extent(inputs['corpus'])}: {sizes}; {_impurity(best)} of the traffic of "
+        f"{order}-gram rows is other n-grams' (in brackets: mean of all orders)"
     )
     if current is not None:
-        before = current["orders"][0]
-        sentence += (
-            f", the sizes in use {before['sharing_all_share']:.2%} and "
-            f"{before['sharing_all_tokens_share']:.2%}"
-        )
-    ideal = lowest["expected"]["sharing_all_share"]
-    sentence += f", ideal hashes {ideal:.2%} of the n-grams."
+        sentence += f", with the sizes in use {_impurity(current)}"
+    sentence += f", with ideal hashes {_impurity(best, 'impurity_ideal')}."
     loadable = next((p for p in results["proposals"] if "ngscale" not in p["patch"]), None)
     if loadable is not None and loadable is not best:
-        own = loadable["orders"][0]
         ((key, value),) = loadable["patch"].items()
         sentence += (
-            f" With the released loaders' own formula, {key} {value} leaves "
-            f"{own['sharing_all_share']:.2%} and {own['sharing_all_tokens_share']:.2%}."
+            f" With the released loaders' own formula, {key} {value} gives {_impurity(loadable)}."
         )
     return f"{sentence} {best['for_whom']}"
+
+
+def _impurity(entry: Mapping[str, Any], key: str = "impurity") -> str:
+    """That of the lowest order and, in brackets, the mean of all: ``3.21% (18.15%)``."""
+    values = [order[key] for order in entry["orders"]]
+    return f"{format_share(values[0])} ({format_share(statistics.fmean(values))})"
 
 
 _COLUMNS = (
     Column(key="name", title="sizes"),
     Column(key="order", title="n", spec="d"),
+    Column(key="impurity", title="impurity", spec=".3%"),
+    Column(key="impurity_ideal", title="ideal", spec=".3%"),
     Column(key="sharing_all_share", title="n-grams sharing in all", spec=".3%"),
     Column(key="sharing_all_ideal", title="ideal", spec=".3%"),
     Column(key="sharing_all_tokens_share", title="token positions", spec=".3%"),
-    Column(key="purity", title="purity", spec=".4f"),
-    Column(key="purity_ideal", title="ideal", spec=".4f"),
     Column(key="token_weighted", title="tokens sharing, one table", spec=".2%"),
     Column(key="token_weighted_ideal", title="ideal", spec=".2%"),
     Column(key="effective_rows", title="effective rows", spec=",.0f"),
@@ -299,20 +304,22 @@ def build_report(record: RunRecord) -> Report:
 
 
 _HOW_TO_READ = (
-    "Every proposal passes every check of `ngscale audit`. Sharing in all: no row of any of the "
-    "order's tables is the n-gram's own. Smallest change: the nearest ratio whose sizes are sound. "
-    "Best ratio: the ratio within the budget whose worst table scores lowest. Explicit rows: sizes "
-    "apart from each other, so that the tables of an order do not fail on the same n-grams. "
-    "Proposals are ranked by token positions that share in all tables, lowest order first; without "
-    "a corpus by the lattice score, which cannot see that tables of near sizes fail together."
+    "Every proposal passes every check of `ngscale audit`. Impurity: the share of a token's row "
+    "traffic that is other n-grams', the mean over an order's tables. Sharing in all: no row of "
+    "any of the order's tables is the n-gram's own. Smallest change: the nearest ratio whose sizes "
+    "are sound. Best ratio: the ratio within the budget whose worst table scores lowest. Explicit "
+    "rows: sizes apart from each other, so that the tables of an order do not fail on the same "
+    "n-grams. Proposals are ranked by impurity, the mean over orders, which orders the losses of "
+    "small trained models best of seven metrics (experiment E2); without a corpus by the lattice "
+    "score."
 )
 _PATCHES = (
     "`configs/` has a patch (JSON Merge Patch, RFC 7396) of each for the model's config.json: "
     "`jq -s '.[0] * .[1]' config.json configs/best-ratio.patch.json`."
 )
 _CANNOT_SAY = (
-    "What this cannot say: how much loss a shared row costs, and how another text would rank "
-    "proposals that are close here."
+    "What this cannot say: how much loss impurity costs at your scale, and how another text would "
+    "rank proposals that are close here."
 )
 
 
@@ -332,37 +339,50 @@ def _size_row(design: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _figure(designs: Sequence[Mapping[str, Any]]) -> Figure:
-    """Sharing in all tables, order by order."""
-    orders = [order["order"] for order in designs[0]["orders"]]
-    ideal = designs[-1]["orders"]
+    """Impurity, and sharing in all tables, order by order."""
+    return Figure(
+        name="sharing",
+        caption="What tables of an order share: traffic of rows, and n-grams without a row of "
+        "their own in any table.",
+        panels=(
+            _panel(
+                designs, "Impurity", "share of traffic", "impurity", lambda o: o["impurity_ideal"]
+            ),
+            _panel(
+                designs,
+                "Sharing in all tables",
+                "share of n-grams",
+                "sharing_all_share",
+                lambda o: o["expected"]["sharing_all_share"],
+            ),
+        ),
+    )
+
+
+def _panel(
+    designs: Sequence[Mapping[str, Any]],
+    title: str,
+    y_label: str,
+    key: str,
+    ideal: Callable[[Mapping[str, Any]], float],
+) -> Panel:
+    places = list(range(len(designs[0]["orders"])))
     series = [
         Series(
             label=design["name"],
-            x=list(range(len(orders))),
-            y=[order["sharing_all_share"] for order in design["orders"]],
+            x=places,
+            y=[order[key] for order in design["orders"]],
             style="points",
         )
         for design in designs
     ]
-    series.append(
-        Series(
-            label="ideal hashes",
-            x=list(range(len(orders))),
-            y=[order["expected"]["sharing_all_share"] for order in ideal],
-            style="dashed",
-        )
-    )
-    return Figure(
-        name="sharing",
-        caption="Share of n-grams that have no row of their own in any table of their order.",
-        panels=(
-            Panel(
-                title="Sharing in all tables",
-                x_label="order",
-                y_label="share of n-grams",
-                series=tuple(series),
-                y_log=True,
-                x_ticks=tuple(str(order) for order in orders),
-            ),
-        ),
+    values = [ideal(order) for order in designs[-1]["orders"]]
+    series.append(Series(label="ideal hashes", x=places, y=values, style="dashed"))
+    return Panel(
+        title=title,
+        x_label="order",
+        y_label=y_label,
+        series=tuple(series),
+        y_log=True,
+        x_ticks=tuple(str(order["order"]) for order in designs[0]["orders"]),
     )

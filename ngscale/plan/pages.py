@@ -154,7 +154,7 @@ def _sizes(results: Mapping[str, Any]) -> list[Section]:
         Column(key="in_use", title="in use", spec=".3%"),
         Column(key="recommended", title="recommended", spec=".3%"),
     )
-    title = "Token positions without a row of their own in any table of their order"
+    title = "Impurity: traffic of rows that is other n-grams', the mean over an order's tables"
     return [
         Section(
             heading="Table sizes",

@@ -7,8 +7,8 @@ from ngscale.records import RunRecord
 
 
 def sharing(sizes: RunRecord | None, patch: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """Shares of token positions without a row of their own in any table of their order; nothing
-    where no text was counted, or nothing is changed.
+    """Impurity, the mean over an order's tables; nothing where no text was counted, or nothing is
+    changed.
     """
     if sizes is None or patch is None or "corpus" not in sizes.inputs:
         return []
@@ -19,8 +19,8 @@ def sharing(sizes: RunRecord | None, patch: Mapping[str, Any] | None) -> list[di
     return [
         {
             "order": now["order"],
-            "in_use": now["sharing_all_tokens_share"],
-            "recommended": then["sharing_all_tokens_share"],
+            "in_use": now["impurity"],
+            "recommended": then["impurity"],
         }
         for now, then in zip(sizes.results["current"]["orders"], chosen["orders"], strict=True)
     ]

@@ -170,8 +170,8 @@ def _sizes_clause(request: Request, results: Mapping[str, Any]) -> str:
     clause = " and ".join(_setting(request, key, value) for key, value in patch.items())
     for one in results["sharing"][:1]:
         clause += (
-            f" ({one['recommended']:.2%} instead of {one['in_use']:.2%} of token positions then "
-            f"have no row of their own in any {one['order']}-gram table)"
+            f" (of the traffic of {one['order']}-gram rows {one['recommended']:.2%} instead of "
+            f"{one['in_use']:.2%} is then other n-grams')"
         )
     return clause
 

@@ -68,7 +68,7 @@ def test_a_plan_begins_with_the_decision_and_ends_with_files_to_use(
     first = page.splitlines()[0]
     assert first == record["answer"]
     assert first.startswith("narrow: set ngscale.table_rows as in configs/ (")
-    assert " of token positions then have no row of their own" in first
+    assert " (of the traffic of 2-gram rows " in first
     assert "Evidence: smoke test (fewer than 3 seeds (1) and " in first
     assert "nothing at full scale was trained. It would change with " in first
     body = page.split("\n---\n")[0]
