@@ -1,0 +1,5 @@
+"""``ngscale cache``: what a cache of table rows would hit, and which tier of memory feeds the rest.
+
+``trace`` (which rows, in which order) -> ``numbering`` (dense numbers) -> ``reuse`` (LRU, every
+size in one pass), ``clock``, ``static_hot``, ``sampling`` -> ``tiers`` -> ``run`` -> ``summary``.
+"""

@@ -1,0 +1,120 @@
+"""Exact LRU miss ratios of every cache size in one pass over a trace.
+
+Memory is bounded by the distinct rows: times of last accesses are numbered anew whenever they have
+run through twice as many as there are rows.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int32, Int64
+
+_BLOCK_BITS = 512
+"""As in ``ngscale/kernels/reuse.py``."""
+_FIRST_CAPACITY = 2 * _BLOCK_BITS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Curve:
+    """Hits of a trace at every cache size."""
+
+    hits: Int64[np.ndarray, " sizes"]
+    """Of a cache of 0, 1, 2, ... rows; the last one holds for every larger cache."""
+    num_accesses: int
+    distinct: int
+    """Rows accessed at least once: the least misses any cache can have."""
+
+    def misses_at(self, rows: int) -> int:
+        """Misses of a cache of so many rows."""
+        return self.num_accesses - int(self.hits[min(rows, len(self.hits) - 1)])
+
+    def miss_ratio_at(self, rows: int) -> float:
+        """Share of the accesses that miss."""
+        return self.misses_at(rows) / self.num_accesses
+
+    def rows_for(self, miss_ratio: float) -> int | None:
+        """The fewest rows that miss at most this share; None where no size does."""
+        needed = self.num_accesses - int(miss_ratio * self.num_accesses)
+        size = int(np.searchsorted(self.hits, needed))
+        return size if size < len(self.hits) else None
+
+
+class StackDistances:
+    """LRU stack distances of a trace that comes in chunks of row numbers."""
+
+    def __init__(self) -> None:
+        self.live = 0
+        """Distinct rows so far."""
+        self.num_accesses = 0
+        self._now = 0
+        self._last = np.full(_FIRST_CAPACITY, -1, np.int32)
+        self._histogram = np.zeros(_FIRST_CAPACITY + 1, np.int64)
+        self._resize(_FIRST_CAPACITY)
+
+    def add(self, numbers: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
+        """Distance of each access, 0 where its row is new. Numbers are dense: ``Numbering``'s."""
+        from ngscale.kernels.reuse import compact, stack_distances, tally
+
+        distances = np.empty(len(numbers), np.int32)
+        if len(numbers) == 0:
+            return distances
+        self._make_room(int(numbers.max()) + 1)
+        done = 0
+        while done < len(numbers):
+            if self._now == len(self._slot_at):
+                self._now = int(
+                    compact(self._last, self._slot_at, self._marks, self._tree, self._now)
+                )
+                if 2 * self._now > len(self._slot_at):
+                    self._resize(2 * len(self._slot_at))
+            count, now, live = stack_distances(
+                numbers[done:],
+                self._last,
+                self._slot_at,
+                self._marks,
+                self._tree,
+                self._now,
+                self.live,
+                distances[done:],
+            )
+            self._now, self.live, done = int(now), int(live), done + int(count)
+        self.num_accesses += len(numbers)
+        tally(distances, self._histogram)
+        return distances
+
+    def curve(self) -> Curve:
+        """Hits of every cache size so far."""
+        hits = np.cumsum(self._histogram[: self.live + 1])
+        return Curve(
+            hits=hits - self._histogram[0], num_accesses=self.num_accesses, distinct=self.live
+        )
+
+    def histogram(self) -> Int64[np.ndarray, " distances"]:
+        """Accesses at each distance; at 0 the first accesses of rows."""
+        return self._histogram[: self.live + 1].copy()
+
+    def _make_room(self, rows: int) -> None:
+        """For so many rows."""
+        if rows > len(self._last):
+            size = max(rows, len(self._last) * 3 // 2)
+            self._last = _grown(self._last, size, -1)
+            self._histogram = _grown(self._histogram, size + 1, 0)
+
+    def _resize(self, capacity: int) -> None:
+        """Room for so many times; the live ones have been numbered 0, 1, ... just before."""
+        from ngscale.kernels.reuse import enter_blocks
+
+        marks = np.zeros(capacity // 64, np.uint64)
+        slot_at = np.empty(capacity, np.int32)
+        if self._now:
+            slot_at[: self._now] = self._slot_at[: self._now]
+            marks[: len(self._marks)] = self._marks
+        self._slot_at, self._marks = slot_at, marks
+        self._tree = np.zeros(capacity // _BLOCK_BITS + 1, np.int32)
+        enter_blocks(self._marks, self._tree, self._now)
+
+
+def _grown(array: np.ndarray, size: int, fill: int) -> np.ndarray:
+    grown = np.full(size, fill, array.dtype)
+    grown[: len(array)] = array
+    return grown

@@ -1,0 +1,76 @@
+"""Stack distances, CLOCK and sampling against plain Python."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ngscale.cache import static_hot
+from ngscale.cache.clock import Clock
+from ngscale.cache.numbering import Numbering
+from ngscale.cache.reuse import StackDistances
+from ngscale.kernels.reuse import sampled
+from tests.reference import (
+    clock_misses,
+    lru_distances,
+    lru_misses,
+    splitmix64,
+    static_hot_misses,
+)
+
+TRACES = st.lists(st.lists(st.integers(0, 12) | st.integers(0, 2**40), max_size=60), max_size=4)
+
+
+@given(TRACES)
+def test_distances_are_depths_in_mattsons_stack(chunks: list[list[int]]) -> None:
+    numbering, stack = Numbering(), StackDistances()
+    found: list[int] = []
+    for chunk in chunks:
+        found += stack.add(numbering.number(np.array(chunk, np.int64))).tolist()
+    trace = [row for chunk in chunks for row in chunk]
+    assert found == lru_distances(trace)
+    assert stack.live == numbering.used == len(set(trace))
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3000), st.integers(1, 6000))
+def test_distances_survive_growth_and_renumbering(seed: int, rows: int, length: int) -> None:
+    """Beyond the first 1,024 times, with rows that recur soon and rows that hardly do."""
+    generator = np.random.default_rng(seed)
+    trace = np.minimum(generator.geometric(3 / (rows + 2), length), generator.integers(1, rows + 1))
+    numbering, stack = Numbering(), StackDistances()
+    cuts = np.sort(generator.integers(0, length, 3))
+    for chunk in np.split(trace, cuts):
+        stack.add(numbering.number(chunk))
+    size = int(generator.integers(1, rows + 1))
+    assert stack.curve().misses_at(size) == lru_misses(trace.tolist(), size)
+    assert stack.curve().num_accesses == length
+
+
+@given(TRACES, st.integers(1, 30))
+def test_every_size_of_a_curve_is_an_ordered_dicts(chunks: list[list[int]], size: int) -> None:
+    numbering, stack, clock = Numbering(), StackDistances(), Clock(size)
+    for chunk in chunks:
+        numbers = numbering.number(np.array(chunk, np.int64))
+        stack.add(numbers)
+        clock.add(numbers)
+    trace = [row for chunk in chunks for row in chunk]
+    assert stack.curve().misses_at(size) == lru_misses(trace, size)
+    assert clock.misses == clock_misses(trace, size)
+
+
+@given(st.lists(st.integers(0, 9)), st.lists(st.integers(0, 9)), st.integers(0, 12))
+def test_a_hot_set_is_the_most_frequent_rows(
+    ranking: list[int], trace: list[int], size: int
+) -> None:
+    numbering = Numbering()
+    first, second = (numbering.number(np.array(rows, np.int64)) for rows in (ranking, trace))
+    curve = static_hot.curve(
+        static_hot.counts(first, numbering.used), static_hot.counts(second, numbering.used)
+    )
+    assert curve.misses_at(size) == static_hot_misses(ranking, trace, size)
+
+
+@given(st.lists(st.integers(0, 2**62)), st.integers(0, 2**63), st.integers(0, 2**63))
+def test_a_sample_is_what_the_hash_says(keys: list[int], seed: int, threshold: int) -> None:
+    out = np.empty(len(keys), np.int64)
+    kept = sampled(np.array(keys, np.int64), np.uint64(seed), np.uint64(threshold), out)
+    assert out[:kept].tolist() == [key for key in keys if splitmix64(key ^ seed) < threshold]
