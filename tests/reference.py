@@ -362,3 +362,20 @@ def splitmix64(value: int) -> int:
     value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & wrap
     value = (value ^ (value >> 27)) * 0x94D049BB133111EB & wrap
     return value ^ (value >> 31)
+
+
+def in_turn(lengths: Sequence[int], concurrency: int, lookahead: int) -> list[int]:
+    """Positions of documents that take turns, simulated turn by turn."""
+    waiting = []
+    for length in lengths:
+        start = waiting[-1][-1] + 1 if waiting else 0
+        waiting.append(list(range(start, start + length)))
+    seats: list[list[int]] = [[] for _ in range(concurrency)]
+    found: list[int] = []
+    while waiting or any(seats):
+        for seat in seats:
+            if not seat and waiting:
+                seat.extend(waiting.pop(0))
+            found += seat[:lookahead]
+            del seat[:lookahead]
+    return found
