@@ -22,7 +22,7 @@ class Curve:
     """Of a cache of 0, 1, 2, ... rows; the last one holds for every larger cache."""
     num_accesses: int
     distinct: int
-    """Rows accessed at least once: the least misses any cache can have."""
+    """Rows accessed at least once."""
 
     def misses_at(self, rows: int) -> int:
         """Misses of a cache of so many rows."""
@@ -37,6 +37,12 @@ class Curve:
         needed = self.num_accesses - int(miss_ratio * self.num_accesses)
         size = int(np.searchsorted(self.hits, needed))
         return size if size < len(self.hits) else None
+
+
+def curve_of(histogram: Int64[np.ndarray, " distances"], *, distinct: int) -> Curve:
+    """The curve of the accesses at each stack distance, first accesses at 0."""
+    hits = np.cumsum(histogram)
+    return Curve(hits=hits - histogram[0], num_accesses=int(hits[-1]), distinct=distinct)
 
 
 class StackDistances:
@@ -81,13 +87,6 @@ class StackDistances:
         self.num_accesses += len(numbers)
         tally(distances, self._histogram)
         return distances
-
-    def curve(self) -> Curve:
-        """Hits of every cache size so far."""
-        hits = np.cumsum(self._histogram[: self.live + 1])
-        return Curve(
-            hits=hits - self._histogram[0], num_accesses=self.num_accesses, distinct=self.live
-        )
 
     def histogram(self) -> Int64[np.ndarray, " distances"]:
         """Accesses at each distance; at 0 the first accesses of rows."""

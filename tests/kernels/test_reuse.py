@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ngscale.cache import static_hot
 from ngscale.cache.clock import Clock
 from ngscale.cache.numbering import Numbering
-from ngscale.cache.reuse import StackDistances
+from ngscale.cache.reuse import StackDistances, curve_of
 from ngscale.kernels.reuse import sampled
 from tests.reference import (
     clock_misses,
@@ -41,8 +41,10 @@ def test_distances_survive_growth_and_renumbering(seed: int, rows: int, length: 
     for chunk in np.split(trace, cuts):
         stack.add(numbering.number(chunk))
     size = int(generator.integers(1, rows + 1))
-    assert stack.curve().misses_at(size) == lru_misses(trace.tolist(), size)
-    assert stack.curve().num_accesses == length
+    assert curve_of(stack.histogram(), distinct=stack.live).misses_at(size) == lru_misses(
+        trace.tolist(), size
+    )
+    assert curve_of(stack.histogram(), distinct=stack.live).num_accesses == length
 
 
 @given(TRACES, st.integers(1, 30))
@@ -53,7 +55,9 @@ def test_every_size_of_a_curve_is_an_ordered_dicts(chunks: list[list[int]], size
         stack.add(numbers)
         clock.add(numbers)
     trace = [row for chunk in chunks for row in chunk]
-    assert stack.curve().misses_at(size) == lru_misses(trace, size)
+    assert curve_of(stack.histogram(), distinct=stack.live).misses_at(size) == lru_misses(
+        trace, size
+    )
     assert clock.misses == clock_misses(trace, size)
 
 

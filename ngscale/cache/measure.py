@@ -1,0 +1,149 @@
+"""A trace -> what caches of its rows would hit. The first half warms and ranks, the second counts.
+
+So every policy is measured on the same accesses, and a hot set is ranked by text that comes before.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+
+from ngscale.cache import static_hot
+from ngscale.cache.clock import Clock
+from ngscale.cache.numbering import Numbering
+from ngscale.cache.reuse import Curve, StackDistances, curve_of
+from ngscale.cache.scopes import Scope
+from ngscale.cache.trace import Rows, page_keys
+from ngscale.errors import NoResultError
+
+NUM_INTERVALS = 40
+"""Of the working set over time."""
+NUM_CLOCK_SIZES = 6
+
+Source = Callable[[], Iterator[Rows]]
+"""The trace from its beginning, as often as it is asked for."""
+
+
+class WorkingSet(NamedTuple):
+    """After so many tokens."""
+
+    tokens: int
+    so_far: int
+    """Distinct pages since the beginning."""
+    in_interval: int
+    """Distinct pages of the last interval."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Measured:
+    """One scope's caches over the second half of a trace."""
+
+    scope: Scope
+    lru: Curve
+    hot: Curve
+    """A fixed set, ranked by the first half."""
+    hindsight: Curve
+    """The best fixed set there is: ranked by the second half itself."""
+    clock: dict[int, float]
+    """Miss ratio by size in pages."""
+    histogram: Int64[np.ndarray, " distances"]
+    """Accesses at each stack distance; at 0 those of pages never seen before."""
+    working_set: list[WorkingSet]
+
+
+def measure(
+    source: Source,
+    scope: Scope,
+    *,
+    num_positions: int,
+    rows_per_page: int,
+    with_clock: bool,
+) -> Measured:
+    """Read a trace twice: for every size in one pass, then for CLOCK at a few.
+
+    Raises:
+        NoResultError: the second half reads no row.
+    """
+    half = num_positions // 2
+    numbering, stack = Numbering(), StackDistances()
+    counted = [np.zeros(0, np.int64), np.zeros(0, np.int64)]
+    before = np.zeros(1, np.int64)
+    stops = {*np.linspace(0, num_positions, NUM_INTERVALS + 1).astype(np.int64).tolist(), half}
+    grown, marks = [], np.zeros(0, np.int64)
+    for start, end, rows in _parts(source, sorted(stops)):
+        if start == half:
+            before = stack.histogram()
+        numbers = numbering.number(page_keys(rows, scope.tables, rows_per_page))
+        stack.add(numbers)
+        side = int(start >= half)
+        counted[side] = _added(counted[side], static_hot.counts(numbers, numbering.used))
+        marks = np.union1d(marks, numbers)
+        if end in stops:
+            grown.append(WorkingSet(end, numbering.used, len(marks)))
+            marks = np.zeros(0, np.int64)
+    histogram = _added(stack.histogram(), -before)
+    first, second = (_added(counts, np.zeros(numbering.used, np.int64)) for counts in counted)
+    lru = curve_of(histogram, distinct=int(np.count_nonzero(second)))
+    if lru.num_accesses == 0:
+        raise NoResultError(f"{scope.name}: the second half of the trace reads no row")
+    clock = {}
+    if with_clock:
+        sizes = log_sizes(numbering.used, NUM_CLOCK_SIZES)
+        clock = _clock(source, scope, numbering, sizes, half, rows_per_page)
+    return Measured(
+        scope=scope,
+        lru=lru,
+        hot=static_hot.curve(first, second),
+        hindsight=static_hot.curve(second, second),
+        clock={size: misses / lru.num_accesses for size, misses in clock.items()},
+        histogram=histogram,
+        working_set=grown,
+    )
+
+
+def log_sizes(largest: int, number: int) -> list[int]:
+    """Distinct sizes from a thousandth of the largest on, evenly spaced in the logarithm."""
+    low = max(1.0, largest / 1000)
+    return sorted({round(size) for size in np.geomspace(low, max(low, largest), number)})
+
+
+def _clock(
+    source: Source,
+    scope: Scope,
+    numbering: Numbering,
+    sizes: Sequence[int],
+    half: int,
+    rows_per_page: int,
+) -> dict[int, int]:
+    """Misses of the second half by size."""
+    caches = {size: Clock(size) for size in sizes}
+    warm = dict.fromkeys(sizes, 0)
+    for start, _, rows in _parts(source, [half]):
+        if start == half:
+            warm = {size: cache.misses for size, cache in caches.items()}
+        numbers = numbering.number(page_keys(rows, scope.tables, rows_per_page))
+        for cache in caches.values():
+            cache.add(numbers)
+    return {size: cache.misses - warm[size] for size, cache in caches.items()}
+
+
+def _parts(source: Source, stops: Sequence[int]) -> Iterator[tuple[int, int, Rows]]:
+    """(first position, end, rows) of the trace's chunks, cut at ``stops`` too."""
+    start = 0
+    for chunk in source():
+        end = start + len(chunk)
+        cuts = [start, *(stop for stop in stops if start < stop < end), end]
+        for low, high in pairwise(cuts):
+            yield low, high, chunk[low - start : high - start]
+        start = end
+
+
+def _added(one: Int64[np.ndarray, " n"], other: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " k"]:
+    """The sum of two arrays, the shorter one continued by zeros."""
+    total = np.zeros(max(len(one), len(other)), np.int64)
+    total[: len(one)] += one
+    total[: len(other)] += other
+    return total
