@@ -20,7 +20,9 @@ from ngscale.units import parse_bytes
 class MissCurve(Protocol):
     """``reuse.Curve`` or ``sampling.SampledCurve``."""
 
-    num_accesses: int
+    @property
+    def num_accesses(self) -> int:
+        """Reads of the whole trace."""
 
     def misses_at(self, rows: int) -> int:
         """Misses of a cache of so many rows."""

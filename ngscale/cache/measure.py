@@ -73,7 +73,7 @@ def measure(
     before = np.zeros(1, np.int64)
     stops = {*np.linspace(0, num_positions, NUM_INTERVALS + 1).astype(np.int64).tolist(), half}
     grown, marks = [], np.zeros(0, np.int64)
-    for start, end, rows in _parts(source, sorted(stops)):
+    for start, end, rows in parts(source, sorted(stops)):
         if start == half:
             before = stack.histogram()
         numbers = numbering.number(page_keys(rows, scope.tables, rows_per_page))
@@ -121,7 +121,7 @@ def _clock(
     """Misses of the second half by size."""
     caches = {size: Clock(size) for size in sizes}
     warm = dict.fromkeys(sizes, 0)
-    for start, _, rows in _parts(source, [half]):
+    for start, _, rows in parts(source, [half]):
         if start == half:
             warm = {size: cache.misses for size, cache in caches.items()}
         numbers = numbering.number(page_keys(rows, scope.tables, rows_per_page))
@@ -130,7 +130,7 @@ def _clock(
     return {size: cache.misses - warm[size] for size, cache in caches.items()}
 
 
-def _parts(source: Source, stops: Sequence[int]) -> Iterator[tuple[int, int, Rows]]:
+def parts(source: Source, stops: Sequence[int]) -> Iterator[tuple[int, int, Rows]]:
     """(first position, end, rows) of the trace's chunks, cut at ``stops`` too."""
     start = 0
     for chunk in source():

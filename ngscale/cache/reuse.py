@@ -55,6 +55,9 @@ class StackDistances:
         self._now = 0
         self._last = np.full(_FIRST_CAPACITY, -1, np.int32)
         self._histogram = np.zeros(_FIRST_CAPACITY + 1, np.int64)
+        self._slot_at = np.empty(0, np.int32)
+        self._marks = np.zeros(0, np.uint64)
+        self._tree = np.zeros(1, np.int32)
         self._resize(_FIRST_CAPACITY)
 
     def add(self, numbers: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
@@ -105,9 +108,8 @@ class StackDistances:
 
         marks = np.zeros(capacity // 64, np.uint64)
         slot_at = np.empty(capacity, np.int32)
-        if self._now:
-            slot_at[: self._now] = self._slot_at[: self._now]
-            marks[: len(self._marks)] = self._marks
+        slot_at[: self._now] = self._slot_at[: self._now]
+        marks[: len(self._marks)] = self._marks
         self._slot_at, self._marks = slot_at, marks
         self._tree = np.zeros(capacity // _BLOCK_BITS + 1, np.int32)
         enter_blocks(self._marks, self._tree, self._now)

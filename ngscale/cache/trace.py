@@ -130,7 +130,8 @@ def page_keys(
     """One number for every page read by these tables, position by position."""
     held = rows[:, list(tables)]
     keys = (np.array(tables, np.int64) << _TABLE_SHIFT) + held // rows_per_page
-    return keys[held != NO_ROW]
+    read: Int64[np.ndarray, " accesses"] = keys[held != NO_ROW]
+    return read
 
 
 def check_stream(stream: TokenStream, specs: Sequence[NgramSpec], title: str) -> None:
