@@ -3,6 +3,8 @@
 import numpy as np
 from jaxtyping import Int64
 
+from ngscale.cache.reuse import grown
+
 
 class Clock:
     """A CLOCK cache of some rows over a trace that comes in chunks of row numbers."""
@@ -20,11 +22,7 @@ class Clock:
 
         if len(numbers) == 0:
             return
-        rows = int(numbers.max()) + 1
-        if rows > len(self._frame_of):
-            grown = np.full(max(rows, len(self._frame_of) * 3 // 2), -1, np.int32)
-            grown[: len(self._frame_of)] = self._frame_of
-            self._frame_of = grown
+        self._frame_of = grown(self._frame_of, int(numbers.max()) + 1, -1)
         misses, hand, used = clock_misses(
             numbers, self._frame_of, self._slot_of, self._referenced, self._hand, self._used
         )

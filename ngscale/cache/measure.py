@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from ngscale.cache import static_hot
 from ngscale.cache.clock import Clock
 from ngscale.cache.numbering import Numbering
-from ngscale.cache.reuse import Curve, StackDistances, curve_of
+from ngscale.cache.reuse import Curve, StackDistances, curve_of, grown
 from ngscale.cache.scopes import Scope
 from ngscale.cache.trace import Rows, page_keys
 from ngscale.errors import NoResultError
@@ -67,25 +67,32 @@ def measure(
     Raises:
         NoResultError: the second half reads no row.
     """
+    from ngscale.kernels.reuse import tally
+
     half = num_positions // 2
     numbering, stack = Numbering(), StackDistances()
     counted = [np.zeros(0, np.int64), np.zeros(0, np.int64)]
+    stamps = np.zeros(0, np.int32)
     before = np.zeros(1, np.int64)
     stops = {*np.linspace(0, num_positions, NUM_INTERVALS + 1).astype(np.int64).tolist(), half}
-    grown, marks = [], np.zeros(0, np.int64)
+    working_set: list[WorkingSet] = []
     for start, end, rows in parts(source, sorted(stops)):
         if start == half:
             before = stack.histogram()
         numbers = numbering.number(page_keys(rows, scope.tables, rows_per_page))
         stack.add(numbers)
         side = int(start >= half)
-        counted[side] = _added(counted[side], static_hot.counts(numbers, numbering.used))
-        marks = np.union1d(marks, numbers)
+        counted[side] = grown(counted[side], numbering.used, 0)
+        tally(numbers, counted[side])
+        interval = len(working_set) + 1
+        stamps = grown(stamps, numbering.used, 0)
+        stamps[numbers] = interval
         if end in stops:
-            grown.append(WorkingSet(end, numbering.used, len(marks)))
-            marks = np.zeros(0, np.int64)
-    histogram = _added(stack.histogram(), -before)
-    first, second = (_added(counts, np.zeros(numbering.used, np.int64)) for counts in counted)
+            distinct = int(np.count_nonzero(stamps == interval))
+            working_set.append(WorkingSet(end, numbering.used, distinct))
+    histogram = stack.histogram()
+    histogram[: len(before)] -= before
+    first, second = (grown(counts, numbering.used, 0)[: numbering.used] for counts in counted)
     lru = curve_of(histogram, distinct=int(np.count_nonzero(second)))
     if lru.num_accesses == 0:
         raise NoResultError(f"{scope.name}: the second half of the trace reads no row")
@@ -100,7 +107,7 @@ def measure(
         hindsight=static_hot.curve(second, second),
         clock={size: misses / lru.num_accesses for size, misses in clock.items()},
         histogram=histogram,
-        working_set=grown,
+        working_set=working_set,
     )
 
 
@@ -139,11 +146,3 @@ def parts(source: Source, stops: Sequence[int]) -> Iterator[tuple[int, int, Rows
         for low, high in pairwise(cuts):
             yield low, high, chunk[low - start : high - start]
         start = end
-
-
-def _added(one: Int64[np.ndarray, " n"], other: Int64[np.ndarray, " m"]) -> Int64[np.ndarray, " k"]:
-    """The sum of two arrays, the shorter one continued by zeros."""
-    total = np.zeros(max(len(one), len(other)), np.int64)
-    total[: len(one)] += one
-    total[: len(other)] += other
-    return total

@@ -67,7 +67,9 @@ class StackDistances:
         distances = np.empty(len(numbers), np.int32)
         if len(numbers) == 0:
             return distances
-        self._make_room(int(numbers.max()) + 1)
+        rows = int(numbers.max()) + 1
+        self._last = grown(self._last, rows, -1)
+        self._histogram = grown(self._histogram, rows + 1, 0)
         done = 0
         while done < len(numbers):
             if self._now == len(self._slot_at):
@@ -95,13 +97,6 @@ class StackDistances:
         """Accesses at each distance; at 0 the first accesses of rows."""
         return self._histogram[: self.live + 1].copy()
 
-    def _make_room(self, rows: int) -> None:
-        """For so many rows."""
-        if rows > len(self._last):
-            size = max(rows, len(self._last) * 3 // 2)
-            self._last = _grown(self._last, size, -1)
-            self._histogram = _grown(self._histogram, size + 1, 0)
-
     def _resize(self, capacity: int) -> None:
         """Room for so many times; the live ones have been numbered 0, 1, ... just before."""
         from ngscale.kernels.reuse import enter_blocks
@@ -115,7 +110,10 @@ class StackDistances:
         enter_blocks(self._marks, self._tree, self._now)
 
 
-def _grown(array: np.ndarray, size: int, fill: int) -> np.ndarray:
-    grown = np.full(size, fill, array.dtype)
-    grown[: len(array)] = array
-    return grown
+def grown(array: np.ndarray, size: int, fill: int) -> np.ndarray:
+    """The array, or one of at least ``size`` that begins with it: half as long again at least."""
+    if size <= len(array):
+        return array
+    longer = np.full(max(size, len(array) * 3 // 2), fill, array.dtype)
+    longer[: len(array)] = array
+    return longer

@@ -338,17 +338,20 @@ def _answer(whole: Mapping[str, Any], tables: Tables, served: Sequence[Served]) 
     """The one sentence: what a cache needs, and which tier saturates first."""
     from ngscale.units import format_bytes, format_count, format_share
 
-    smallest = whole["smallest"][0]
-    pages = smallest["lru_pages"]
-    size = "no cache" if pages is None else f"an LRU cache of {format_bytes(smallest['lru_bytes'])}"
+    target = whole["smallest"][0]
+    share, held = format_share(target["miss_ratio"]), target["lru_bytes"]
+    if held is None:
+        least = format_share(whole["curve"][-1]["lru"])
+        kept = f"an LRU cache misses {least} of the reads at any size, so never at most {share}"
+    else:
+        kept = f"an LRU cache of {format_bytes(held)} misses at most {share} of the reads"
     first = min(
         (one for one in served if one.max_tokens_per_s is not None),
         key=lambda one: one.max_tokens_per_s or 0.0,
     )
     flag = "" if first.validated else " (not validated)"
     return (
-        f"Rows of {tables.title} on this text: {size} misses at most "
-        f"{format_share(smallest['miss_ratio'])} of the reads; with the tiers given, "
+        f"Rows of {tables.title} on this text: {kept}; with the tiers given, "
         f"{first.level.tier.name} saturates first, at "
         f"{format_count(first.max_tokens_per_s or 0.0)} tokens/s{flag}."
     )

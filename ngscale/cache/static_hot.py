@@ -10,11 +10,6 @@ from jaxtyping import Int64
 from ngscale.cache.reuse import Curve
 
 
-def counts(numbers: Int64[np.ndarray, " n"], rows: int) -> Int64[np.ndarray, " rows"]:
-    """Accesses of every row number."""
-    return np.bincount(numbers, minlength=rows).astype(np.int64)
-
-
 def curve(ranking: Int64[np.ndarray, " rows"], measured: Int64[np.ndarray, " rows"]) -> Curve:
     """Hits of the rows with the highest counts in ``ranking``, lower numbers first.
 

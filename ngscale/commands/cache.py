@@ -1,4 +1,4 @@
-"""``ngscale cache``: a design and text -> what caches of its rows would hit, and what feeds them."""
+"""``ngscale cache``: a design and text -> what caches of its rows hit, and what feeds them."""
 
 import math
 from pathlib import Path

@@ -105,7 +105,7 @@ def enter_blocks(marks, tree, now):
 
 @njit(cache=True, nogil=True)
 def tally(values, counts):
-    """Count non-negative values. values: int32 [n], below len(counts); counts: int64, added to."""
+    """Count values from 0 on. values: int32 or int64 [n]; counts: int64, added to."""
     for i in range(len(values)):
         counts[values[i]] += 1
 

@@ -67,9 +67,8 @@ def test_a_hot_set_is_the_most_frequent_rows(
 ) -> None:
     numbering = Numbering()
     first, second = (numbering.number(np.array(rows, np.int64)) for rows in (ranking, trace))
-    curve = static_hot.curve(
-        static_hot.counts(first, numbering.used), static_hot.counts(second, numbering.used)
-    )
+    counts = (np.bincount(part, minlength=numbering.used) for part in (first, second))
+    curve = static_hot.curve(*counts)
     assert curve.misses_at(size) == static_hot_misses(ranking, trace, size)
 
 
