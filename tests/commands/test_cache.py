@@ -118,7 +118,7 @@ def test_samples_come_with_intervals(lite: dict[str, Any]) -> None:
     ("arguments", "code", "message"),
     [
         (("nobody",), 3, "no such file"),
-        (("deepseek-v3",), 3, "no n-gram tables"),
+        (("deepseek-v3",), 3, "deepseek_v3"),
         ((LITE, "--trace", "rows.npy", "--corpus", "x"), 2, "takes no --corpus"),
         ((LITE, "--trace", "rows.npy", "--concurrency", "2"), 2, "order of its own"),
         ((LITE, "--trace", "nowhere.npy"), 3, "no whole .npy"),
