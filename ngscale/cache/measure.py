@@ -13,11 +13,11 @@ from jaxtyping import Int64
 
 from ngscale.cache import static_hot
 from ngscale.cache.clock import Clock
-from ngscale.cache.numbering import Numbering
 from ngscale.cache.reuse import Curve, StackDistances, curve_of, grown
 from ngscale.cache.scopes import Scope
 from ngscale.cache.trace import Rows, page_keys
 from ngscale.errors import NoResultError
+from ngscale.numbering import Numbering
 
 NUM_INTERVALS = 40
 """Of the working set over time."""

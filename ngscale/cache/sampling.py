@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from ngscale.cache.numbering import Numbering
 from ngscale.cache.reuse import Curve, StackDistances, curve_of
+from ngscale.numbering import Numbering
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

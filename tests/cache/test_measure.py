@@ -7,11 +7,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ngscale.cache.measure import log_sizes, measure
-from ngscale.cache.numbering import Numbering
 from ngscale.cache.reuse import StackDistances, curve_of
 from ngscale.cache.sampling import Samples
 from ngscale.cache.scopes import Scope
 from ngscale.cache.trace import Rows
+from ngscale.numbering import Numbering
 from tests import reference
 
 BOTH = Scope(name="both", kind="all", order=None, tables=(0, 1))

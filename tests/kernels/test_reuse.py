@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from ngscale.cache import static_hot
 from ngscale.cache.clock import Clock
-from ngscale.cache.numbering import Numbering
 from ngscale.cache.reuse import StackDistances, curve_of
 from ngscale.kernels.reuse import sampled
+from ngscale.numbering import Numbering
 from tests.reference import (
     clock_misses,
     lru_distances,

@@ -1,4 +1,4 @@
-"""Rows of a trace -> 0, 1, 2, ... in order of first sight: memory for the rows seen alone."""
+"""Sparse row ids -> 0, 1, 2, ... in order of first sight: memory for the rows seen alone."""
 
 import numpy as np
 from jaxtyping import Int64
@@ -23,6 +23,20 @@ class Numbering:
         numbers = np.empty(len(keys), np.int64)
         self.used = int(find_or_add(self._index, self._seen, self.used, keys, numbers))
         return numbers
+
+    def keys(self) -> Int64[np.ndarray, " used"]:
+        """The key of every number."""
+        return self._seen[: self.used].copy()
+
+    @property
+    def capacity(self) -> int:
+        """Numbers there is room for."""
+        return len(self._seen)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the map itself."""
+        return self._seen.nbytes + self._index.nbytes
 
     def _make_room(self, needed: int) -> None:
         from ngscale.kernels.row_slots import rebuild
