@@ -44,6 +44,12 @@ TextFieldOption = Annotated[
     str, typer.Option(metavar="NAME", help="Key or column of the text (jsonl, parquet, hf://).")
 ]
 SplitOption = Annotated[str, typer.Option(metavar="NAME", help="Split of an hf:// data set.")]
+HbmOption = Annotated[str | None, typer.Option(metavar="SIZE", help="Memory of one device (80G).")]
+GpusOption = Annotated[int, typer.Option(metavar="N", min=1, help="Devices with --hbm.")]
+HostMemoryOption = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Host memory that tables may be kept in (1T)."),
+]
 DtypeOption = Annotated[
     str, typer.Option(metavar="TYPE", help="Type of the ids in a .bin: uint16 or uint32.")
 ]

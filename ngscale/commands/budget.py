@@ -6,7 +6,15 @@ from typing import Annotated
 import typer
 
 from ngscale import presets
-from ngscale.commands.answer import JsonOption, OutOption, answer, starting
+from ngscale.commands.answer import (
+    GpusOption,
+    HbmOption,
+    HostMemoryOption,
+    JsonOption,
+    OutOption,
+    answer,
+    starting,
+)
 from ngscale.errors import InputError, UsageError
 from ngscale.params import Dtype
 from ngscale.proxy_size import PROXY_LAYERS, PROXY_VOCAB, ProxySize
@@ -74,14 +82,9 @@ def budget(
             metavar="P", help="Active parameters of those designs. Default: the target's own."
         ),
     ] = None,
-    hbm: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Memory of one device (80G).")
-    ] = None,
-    gpus: Annotated[int, typer.Option(metavar="N", min=1, help="Devices with --hbm.")] = 1,
-    host_memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Host memory that tables may be kept in (1T)."),
-    ] = None,
+    hbm: HbmOption = None,
+    gpus: GpusOption = 1,
+    host_memory: HostMemoryOption = None,
     training_tokens: Annotated[
         str | None,
         typer.Option(metavar="T", help="Tokens of training (300B), which laws and rules ask for."),

@@ -13,6 +13,9 @@ from ngscale import presets
 from ngscale.commands.answer import (
     CorpusOption,
     DtypeOption,
+    GpusOption,
+    HbmOption,
+    HostMemoryOption,
     JsonOption,
     OnBadRecordOption,
     SplitOption,
@@ -55,14 +58,9 @@ def plan(
         str | None,
         typer.Option(metavar="P", help="Parameters in all (68.5B). Default: the target's own."),
     ] = None,
-    hbm: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Memory of one device (80G).")
-    ] = None,
-    gpus: Annotated[int, typer.Option(metavar="N", min=1, help="Devices with --hbm.")] = 1,
-    host_memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Host memory that tables may be kept in (1T)."),
-    ] = None,
+    hbm: HbmOption = None,
+    gpus: GpusOption = 1,
+    host_memory: HostMemoryOption = None,
     hours: Annotated[
         float | None,
         typer.Option(

@@ -1,6 +1,5 @@
 """``ngscale probe``: a checkpoint and text -> norms along the residual stream -> answer."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +17,7 @@ from ngscale.commands.answer import (
 )
 from ngscale.commands.source import read_source
 from ngscale.errors import MissingExtraError, UsageError
+from ngscale.train_small.threads import wait_asleep
 
 if TYPE_CHECKING:
     from ngscale.design import Design
@@ -113,8 +113,7 @@ def probe(
 
     Example: ngscale probe path/to/SmolLM2-135M --tokens 1023 --out report
     """
-    # Before torch loads OpenMP, as in train_small: threads that spin while they wait.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    wait_asleep()  # before anything loads torch
     reading: dict[str, Any] = {
         "text_field": text_field,
         "split": split,

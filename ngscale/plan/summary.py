@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ngscale.budget.evidence.qwen import DOWNSTREAM_WARNING
-from ngscale.plan import schedule_stage, sizes_stage
+from ngscale.plan import audit_stage, schedule_stage, sizes_stage
 from ngscale.plan.choices import MOE, OWN, Choice, Choices, merged
 from ngscale.plan.decision import Decision, changes, decide
 from ngscale.plan.ledger import Entry
@@ -163,7 +163,9 @@ def _answer(
 def _sizes_clause(request: Request, results: Mapping[str, Any]) -> str:
     patch = results["patch"]
     if patch is None:
-        found = [one for one in results["stages"] if one["name"] == "1-audit" and one["answer"]]
+        found = [
+            one for one in results["stages"] if one["name"] == audit_stage.NAME and one["answer"]
+        ]
         return "keep the table sizes" if found else ""
     parts = []
     for key, value in patch.items():

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch, as in commands/train_small.py
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch, as train_small/threads.py
 
 from ngscale.console import say
 from ngscale.errors import NgscaleError

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design
-from ngscale.params import parameter_equivalent_moe, total_parameters
+from ngscale.params import most_active, parameter_equivalent_moe, total_parameters
 from ngscale.records import Figure, Panel, Series
 from reports.experiments.outcome import Experiment, Found
 from reports.experiments.scale import BACKBONE, Arm, clean_rows, design_of, tables
@@ -32,19 +32,12 @@ def arms() -> list[Arm]:
     return found
 
 
-def active(design: Design) -> int:
-    """Per token, with lm_head and projections and without the rows of embeddings read."""
-    from ngscale.params import ACTIVE_CONVENTION, active_parameters
-
-    return active_parameters(design)[ACTIVE_CONVENTION].maximum
-
-
 def _base(ratio: int) -> DecoderConfig:
     """Experts until the total is ``ratio`` times what is active."""
 
     def gap(count: int) -> float:
         design = Design(model=decoder_model(replace(NARROW, num_experts=count)))
-        return abs(total_parameters(design) / active(design) - ratio)
+        return abs(total_parameters(design) / most_active(design) - ratio)
 
     return replace(NARROW, num_experts=min(range(4, 400), key=gap))
 

@@ -5,9 +5,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ngscale.params import total_parameters
+from ngscale.params import most_active, total_parameters
 from ngscale.records import Figure, RunRecord, Table
-from ngscale.train_small import config
 from ngscale.train_small.comparison import Comparison, Pair, compare_all
 from ngscale.units import format_count
 from reports.experiments import cells
@@ -127,7 +126,7 @@ def found_in(record: RunRecord) -> Found:
 def _arm_row(arm: Arm, seeds: Sequence[int], runs: Rows) -> dict[str, Any]:
     losses = [run["val_loss_nats"] for run in runs]
     total = total_parameters(arm.design)
-    active = config.Arm(name=arm.name, design=arm.design).active_parameters
+    active = most_active(arm.design)
     return {
         "arm": arm.name,
         **arm.facts,

@@ -69,12 +69,15 @@ def test_a_record_of_candidates_gives_a_pair_for_each(tmp_path: Path) -> None:
 
 
 def test_records_of_other_verbs_are_passed_over(checkout: Path) -> None:
-    """The committed reports hold collisions, audits, ... and one smoke test of training, which is
-    told and left out.
+    """The committed reports hold collisions, audits, ... and two smoke tests of training, one in a
+    plan, which are told and left out.
     """
     found = read_training_records(checkout / "reports")
-    assert found.left_out == (
-        "2026-11-22-train-lite-proxy: 0.34 training tokens per active parameter, fewer than 20",
+    of_plan, alone = found.left_out
+    assert of_plan.startswith("2026-11-22-plan-longcat-flash-lite/stages/6-train-own-share/")
+    assert of_plan.endswith(": 0.017 training tokens per active parameter, fewer than 20")
+    assert alone == (
+        "2026-11-22-train-lite-proxy: 0.34 training tokens per active parameter, fewer than 20"
     )
     assert all(pair.name for pair in found.pairs)
 
