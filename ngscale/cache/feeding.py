@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from ngscale.errors import UsageError
-from ngscale.tiers import TIERS, TableReads, Tier, feed, is_validated, tier_named
+from ngscale.tiers import TIERS, Feed, TableReads, Tier, feed, is_validated, tier_named
 from ngscale.units import parse_bytes
 
 
@@ -43,52 +43,117 @@ class Served:
 
     level: Level
     rows_asked: float
-    """Rows (pages) that no level before it had."""
+    """Rows (pages) that every level before it missed."""
+    bytes_asked: float
     rows_served: float
     bytes_moved: float
-    """Whole sectors or pages of the device."""
+    """Of the rows served: whole sectors or pages of the device."""
     bound_by: str | None
     max_tokens_per_s: float | None
     """Where this tier saturates; None where it serves nothing."""
+    step_s: float
+    """For the reads of a step and one latency, nothing hidden."""
     fits: bool
     validated: bool
 
 
+def asked_of(levels: Sequence[Level], curve: MissCurve, bytes_per_page: int) -> list[int]:
+    """Reads that reach each level: all, then what the levels before it miss together."""
+    asked, pages = [curve.num_accesses], 0
+    for level in levels[:-1]:
+        pages += (level.bytes_held or 0) // bytes_per_page
+        asked.append(min(asked[-1], curve.misses_at(pages)))
+    return asked
+
+
 def serve(
     levels: Sequence[Level],
-    curve: MissCurve,
+    asked: Sequence[int],
+    *,
+    num_tokens: int,
+    step_tokens: int,
+    bytes_per_page: int,
+    table_bytes: int,
+) -> list[Served]:
+    """What each level serves of the reads that reach it (``asked_of``)."""
+    found = []
+    for level, reads, left in zip(levels, asked, [*asked[1:], 0], strict=True):
+        held = table_bytes if level.bytes_held is None else level.bytes_held
+        fed = _fed(level.tier, reads - left, num_tokens, bytes_per_page, held)
+        found.append(
+            Served(
+                level=level,
+                rows_asked=reads / num_tokens,
+                bytes_asked=reads * bytes_per_page / num_tokens,
+                rows_served=(reads - left) / num_tokens,
+                bytes_moved=float(fed.bytes_per_token) if fed else 0.0,
+                bound_by=fed.bound_by if fed else None,
+                max_tokens_per_s=fed.max_tokens_per_s if fed else None,
+                step_s=level.tier.latency_s + step_tokens * fed.seconds_per_token if fed else 0.0,
+                fits=held <= level.tier.capacity_bytes,
+                validated=is_validated(level.tier),
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alone:
+    """A kind of memory that holds all tables, by itself or behind the first level."""
+
+    tier: Tier
+    fits: bool
+    alone_tokens_per_s: float
+    behind_tokens_per_s: float | None
+    """Behind the first level; None where that misses nothing, or there is none."""
+    alone_bytes: float
+    behind_bytes: float
+    validated: bool
+
+
+def alone(
+    levels: Sequence[Level],
+    asked: Sequence[int],
     *,
     num_tokens: int,
     bytes_per_page: int,
     table_bytes: int,
-) -> list[Served]:
-    """What each level serves of the accesses of ``num_tokens`` tokens."""
-    found, pages, asked = [], 0, curve.num_accesses
-    for level in levels:
-        left = 0
-        if level.bytes_held is not None:
-            pages += level.bytes_held // bytes_per_page
-            left = min(asked, curve.misses_at(pages))
-        reads = TableReads(
-            table_bytes=table_bytes if level.bytes_held is None else level.bytes_held,
-            rows_per_token=Fraction(asked - left, num_tokens),
-            bytes_per_row=bytes_per_page,
-        )
-        fed = feed(level.tier, reads) if asked > left else None
+) -> list[Alone]:
+    """Every kind of memory known, with the numbers given where a level has others."""
+    given = {level.tier.name: level.tier for level in levels}
+    missed = asked[1] if len(asked) > 1 else 0
+    found = []
+    for known in TIERS:
+        tier = given.get(known.name, known)
+        every = _fed(tier, asked[0], num_tokens, bytes_per_page, table_bytes)
+        assert every is not None  # a trace without reads has no curve
+        behind = _fed(tier, missed, num_tokens, bytes_per_page, table_bytes)
         found.append(
-            Served(
-                level=level,
-                rows_asked=asked / num_tokens,
-                rows_served=(asked - left) / num_tokens,
-                bytes_moved=float(fed.bytes_per_token) if fed else 0.0,
-                bound_by=fed.bound_by if fed else None,
-                max_tokens_per_s=fed.max_tokens_per_s if fed else None,
-                fits=reads.table_bytes <= level.tier.capacity_bytes,
-                validated=is_validated(level.tier),
+            Alone(
+                tier=tier,
+                fits=every.fits,
+                alone_tokens_per_s=every.max_tokens_per_s,
+                behind_tokens_per_s=behind.max_tokens_per_s if behind else None,
+                alone_bytes=float(every.bytes_per_token),
+                behind_bytes=float(behind.bytes_per_token) if behind else 0.0,
+                validated=is_validated(tier),
             )
         )
-        asked = left
     return found
+
+
+def _fed(
+    tier: Tier, reads: int, num_tokens: int, bytes_per_page: int, table_bytes: int
+) -> Feed | None:
+    """None where nothing is read."""
+    if not reads:
+        return None
+    wanted = TableReads(
+        table_bytes=table_bytes,
+        rows_per_token=Fraction(reads, num_tokens),
+        bytes_per_row=bytes_per_page,
+    )
+    return feed(tier, wanted)
 
 
 _NUMBERS = {

@@ -16,8 +16,9 @@ from ngscale.cache.clock import Clock
 from ngscale.cache.reuse import Curve, StackDistances, curve_of, grown
 from ngscale.cache.scopes import Scope
 from ngscale.cache.trace import Rows, page_keys
-from ngscale.errors import NoResultError
+from ngscale.errors import NoResultError, ResourceError
 from ngscale.numbering import Numbering
+from ngscale.units import format_bytes
 
 NUM_INTERVALS = 40
 """Of the working set over time."""
@@ -25,6 +26,12 @@ NUM_CLOCK_SIZES = 6
 
 Source = Callable[[], Iterator[Rows]]
 """The trace from its beginning, as often as it is asked for."""
+Advance = Callable[[int], object]
+"""Told the reads just counted."""
+
+
+def nobody(reads: int, /) -> None:
+    """The ``Advance`` of a caller who does not ask."""
 
 
 class WorkingSet(NamedTuple):
@@ -61,11 +68,14 @@ def measure(
     num_positions: int,
     rows_per_page: int,
     with_clock: bool,
+    max_bytes: int | None = None,
+    advance: Advance = nobody,
 ) -> Measured:
     """Read a trace twice: for every size in one pass, then for CLOCK at a few.
 
     Raises:
         NoResultError: the second half reads no row.
+        ResourceError: the pages read would take more than ``max_bytes``.
     """
     from ngscale.kernels.reuse import tally
 
@@ -81,6 +91,7 @@ def measure(
             before = stack.histogram()
         numbers = numbering.number(page_keys(rows, scope.tables, rows_per_page))
         stack.add(numbers)
+        advance(len(numbers))
         side = int(start >= half)
         counted[side] = grown(counted[side], numbering.used, 0)
         tally(numbers, counted[side])
@@ -90,7 +101,10 @@ def measure(
         if end in stops:
             distinct = int(np.count_nonzero(stamps == interval))
             working_set.append(WorkingSet(end, numbering.used, distinct))
+        held = numbering.num_bytes + stack.num_bytes + stamps.nbytes
+        check_memory(held + sum(part.nbytes for part in counted), max_bytes, scope, end)
     histogram = stack.histogram()
+    del stack, stamps
     histogram[: len(before)] -= before
     first, second = (grown(counts, numbering.used, 0)[: numbering.used] for counts in counted)
     lru = curve_of(histogram, distinct=int(np.count_nonzero(second)))
@@ -99,7 +113,7 @@ def measure(
     clock = {}
     if with_clock:
         sizes = log_sizes(numbering.used, NUM_CLOCK_SIZES)
-        clock = _clock(source, scope, numbering, sizes, half, rows_per_page)
+        clock = _clock(source, scope, numbering, sizes, half, rows_per_page, advance)
     return Measured(
         scope=scope,
         lru=lru,
@@ -109,6 +123,20 @@ def measure(
         histogram=histogram,
         working_set=working_set,
     )
+
+
+def check_memory(held: int, max_bytes: int | None, scope: Scope, positions: int) -> None:
+    """Stop while there is room: an array that grows is there twice, so as much again is needed.
+
+    Raises:
+        ResourceError: names the way out.
+    """
+    if max_bytes is not None and 2 * held > max_bytes:
+        raise ResourceError(
+            f"--max-memory: the pages of {scope.name} need more than {format_bytes(max_bytes)} "
+            f"after {positions:,} tokens; take a sample of the rows (--sample 0.1), or fewer "
+            "--tokens"
+        )
 
 
 def log_sizes(largest: int, number: int) -> list[int]:
@@ -124,6 +152,7 @@ def _clock(
     sizes: Sequence[int],
     half: int,
     rows_per_page: int,
+    advance: Advance,
 ) -> dict[int, int]:
     """Misses of the second half by size."""
     caches = {size: Clock(size) for size in sizes}
@@ -134,6 +163,7 @@ def _clock(
         numbers = numbering.number(page_keys(rows, scope.tables, rows_per_page))
         for cache in caches.values():
             cache.add(numbers)
+        advance(len(numbers))
     return {size: cache.misses - warm[size] for size, cache in caches.items()}
 
 

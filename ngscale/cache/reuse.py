@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int32, Int64
 
-_BLOCK_BITS = 512
+_GROUP_BITS, _REGION_BITS = 2**12, 2**18
 """As in ``ngscale/kernels/reuse.py``."""
-_FIRST_CAPACITY = 2 * _BLOCK_BITS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,16 +52,14 @@ class StackDistances:
         """Distinct rows so far."""
         self.num_accesses = 0
         self._now = 0
-        self._last = np.full(_FIRST_CAPACITY, -1, np.int32)
-        self._histogram = np.zeros(_FIRST_CAPACITY + 1, np.int64)
+        self._last = np.full(1, -1, np.int32)
+        self._histogram = np.zeros(2, np.int64)
         self._slot_at = np.empty(0, np.int32)
-        self._marks = np.zeros(0, np.uint64)
-        self._tree = np.zeros(1, np.int32)
-        self._resize(_FIRST_CAPACITY)
+        self._make_room(_GROUP_BITS)
 
     def add(self, numbers: Int64[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
         """Distance of each access, 0 where its row is new. Numbers are dense: ``Numbering``'s."""
-        from ngscale.kernels.reuse import compact, stack_distances, tally
+        from ngscale.kernels.reuse import stack_distances, tally
 
         distances = np.empty(len(numbers), np.int32)
         if len(numbers) == 0:
@@ -73,17 +70,13 @@ class StackDistances:
         done = 0
         while done < len(numbers):
             if self._now == len(self._slot_at):
-                self._now = int(
-                    compact(self._last, self._slot_at, self._marks, self._tree, self._now)
-                )
-                if 2 * self._now > len(self._slot_at):
-                    self._resize(2 * len(self._slot_at))
+                self._compact()
             count, now, live = stack_distances(
                 numbers[done:],
                 self._last,
                 self._slot_at,
                 self._marks,
-                self._tree,
+                *self._sums,
                 self._now,
                 self.live,
                 distances[done:],
@@ -97,17 +90,33 @@ class StackDistances:
         """Accesses at each distance; at 0 the first accesses of rows."""
         return self._histogram[: self.live + 1].copy()
 
-    def _resize(self, capacity: int) -> None:
-        """Room for so many times; the live ones have been numbered 0, 1, ... just before."""
-        from ngscale.kernels.reuse import enter_blocks
+    @property
+    def num_bytes(self) -> int:
+        """Of all it holds."""
+        held = (self._last, self._histogram, self._slot_at, self._marks, *self._sums)
+        return sum(array.nbytes for array in held)
 
-        marks = np.zeros(capacity // 64, np.uint64)
+    def _compact(self) -> None:
+        """Number the live times anew from 0 on; room for as many again at least."""
+        from ngscale.kernels.reuse import compact, enter
+
+        self._now = int(compact(self._last, self._slot_at, self._marks, self._now))
+        if 2 * self._now > len(self._slot_at):
+            self._make_room(2 * len(self._slot_at))
+        enter(self._marks, *self._sums, self._now)
+
+    def _make_room(self, capacity: int) -> None:
+        """So many times; marks and sums are empty."""
         slot_at = np.empty(capacity, np.int32)
         slot_at[: self._now] = self._slot_at[: self._now]
-        marks[: len(self._marks)] = self._marks
-        self._slot_at, self._marks = slot_at, marks
-        self._tree = np.zeros(capacity // _BLOCK_BITS + 1, np.int32)
-        enter_blocks(self._marks, self._tree, self._now)
+        self._slot_at = slot_at
+        self._marks = np.zeros(capacity // 64, np.uint64)
+        groups, regions = -(-capacity // _REGION_BITS), -(-capacity // (64 * _REGION_BITS))
+        self._sums = (
+            np.zeros(capacity // 64, np.int16),
+            np.zeros(64 * groups, np.int32),
+            np.zeros(64 * regions, np.int32),
+        )
 
 
 def grown(array: np.ndarray, size: int, fill: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """A design, a trace and tiers of memory -> a record."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 from ngscale import presets
 from ngscale.cache import trace
 from ngscale.cache.engines import FLAGS
-from ngscale.cache.feeding import Level, MissCurve, Served, serve
-from ngscale.cache.measure import Measured, Source, log_sizes, measure, parts
+from ngscale.cache.feeding import Level, Served, alone, asked_of, serve
+from ngscale.cache.kept import Advance, identity, parts_of_run
+from ngscale.cache.measure import Measured, Source, check_memory, log_sizes, measure, parts
 from ngscale.cache.sampling import SampledCurve, Samples
 from ngscale.cache.scopes import Scope, scopes
-from ngscale.cache.sharding import splits
+from ngscale.cache.sharding import offsets, splits
 from ngscale.config_reader import read_config
 from ngscale.errors import NoResultError, UsageError
 from ngscale.ngram_config import specs_of
@@ -27,6 +29,9 @@ NUM_SIZES = 41
 NUM_SAMPLES = 5
 PREFILL_STEP_TOKENS = 4096
 
+Progress = Callable[[str, int], AbstractContextManager[Advance]]
+"""Opens a progress display with a title and a total."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
@@ -34,12 +39,19 @@ class Tables:
 
     title: str
     config_sha256: str
+    model_type: str
+    """Of the config.json; empty where it has none."""
     specs: tuple[NgramSpec, ...]
     width: int
     """Columns of a row."""
     dtype: RowDtype
     rows_per_page: int
     """Rows that are read and kept together."""
+
+    @property
+    def compressed_vocab(self) -> int | None:
+        """Compressed ids that the hash takes (Engram); None where it takes the tokenizer's."""
+        return self.specs[0].compressed_vocab
 
     @property
     def bytes_per_page(self) -> int:
@@ -71,6 +83,7 @@ def load(target: str, *, dtype: RowDtype, rows_per_page: int) -> Tables:
     return Tables(
         title=presets.title(target),
         config_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        model_type=str(reader.values.get("model_type", "")),
         specs=specs,
         width=widths.pop(),
         dtype=dtype,
@@ -89,6 +102,16 @@ class Request:
     step_tokens: int
     sample: float | None
     """Share of the rows kept; None for all."""
+    max_bytes: int | None = None
+    """Of what is held of the rows of a scope."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """Where finished scopes are kept, and who is told what is going on."""
+
+    directory: Path
+    tell: Callable[[str], object]
 
 
 def text_source(stream: TokenStream, tables: Tables, order: trace.Order) -> tuple[Source, int]:
@@ -110,61 +133,19 @@ def run(
     tables: Tables,
     request: Request,
     inputs: Mapping[str, Any],
+    progress: Progress,
+    keep: Keep,
 ) -> RunRecord:
-    """Measure every scope, feed the tiers, spread over ranks.
+    """Measure every scope, feed the tiers, spread over ranks; go on where a run was killed.
 
     Raises:
         NoResultError: the trace is too short to be cut in two.
+        ResourceError: memory or disk is full.
     """
     if num_positions < 2:
         raise NoResultError(f"a trace of {num_positions} positions has no two halves")
-    num_tokens = num_positions - num_positions // 2
-    if request.sample is None:
-        measured = list(_exact(source, num_positions, tables))
-        found = [_exact_scope(one, tables, request) for one in measured]
-        whole: MissCurve = measured[-1].lru
-    else:
-        curves = _sampled(source, num_positions, tables, request.sample)
-        found = [_sampled_scope(scope, curve, tables, request) for scope, curve in curves]
-        whole = curves[-1][1]
-    served = serve(
-        request.levels,
-        whole,
-        num_tokens=num_tokens,
-        bytes_per_page=tables.bytes_per_page,
-        table_bytes=tables.table_bytes,
-    )
-    shards = splits(
-        source,
-        tables.specs,
-        num_ranks=request.num_ranks,
-        step_tokens=request.step_tokens,
-        num_positions=num_positions,
-        width=tables.width,
-    )
-    bytes_per_row = row_bytes(tables.width, tables.dtype)
-    results = {
-        "num_tokens": num_positions,
-        "counted_tokens": num_tokens,
-        "reads_per_token": whole.num_accesses / num_tokens,
-        "bytes_per_row": bytes_per_row,
-        "bytes_per_page": tables.bytes_per_page,
-        "table_bytes": tables.table_bytes,
-        "table_rows": sum(spec.physical_rows for spec in tables.specs),
-        "scopes": found,
-        "tiers": [_tier(one) for one in served],
-        "anchors": _anchors(request.levels),
-        "ranks": [
-            {
-                **asdict(split),
-                "bytes_of_busiest": split.rows_of_busiest * bytes_per_row,
-                "busiest_read_bytes": split.busiest_reads * bytes_per_row,
-            }
-            for split in shards
-        ],
-        "engine_flags": [flag._asdict() for flag in FLAGS],
-    }
     described = {
+        **inputs,
         "target": tables.title,
         "config_sha256": tables.config_sha256,
         "dtype": tables.dtype,
@@ -172,42 +153,167 @@ def run(
         "sample": request.sample,
         "num_ranks": request.num_ranks,
         "step_tokens": request.step_tokens,
+        "miss_ratios": list(request.targets),
         "tiers": [
             {**asdict(level.tier), "bytes_held": level.bytes_held} for level in request.levels
         ],
     }
+    root = keep.directory / identity({**described, "num_positions": num_positions})
+    num_tables = sum(spec.num_tables for spec in tables.specs)
+    wanted = scopes(tables.specs)
+    with parts_of_run(root, source, (num_positions, num_tables)) as kept:
+        if request.sample is None:
+            # The rows of every scope, and those with CLOCK again.
+            weights = [len(scope.tables) * (1 + _with_clock(scope)) for scope in wanted]
+            with progress("reads of rows", num_positions * sum(weights)) as advance:
+
+                def exact(scope: Scope) -> Callable[[Source], dict[str, Any]]:
+                    return lambda rows: _exact_scope(
+                        _measured(rows, scope, num_positions, tables, request, advance),
+                        tables,
+                        request,
+                    )
+
+                found = [kept.get(scope.name, exact(scope)) for scope in wanted]
+        else:
+            wanted = [scope for scope in wanted if scope.kind != "table"]
+            reads = num_positions * sum(len(scope.tables) for scope in wanted)
+            with progress("reads of rows", reads) as advance:
+                found = kept.get(
+                    "sampled",
+                    lambda rows: _sampled(rows, wanted, num_positions, tables, request, advance),
+                )
+        split = kept.get("ranks", lambda rows: _ranks(rows, tables, request, num_positions))
+    if kept.num_found:
+        keep.tell(f"{kept.num_found} parts of {kept.num_asked} were there already")
+    results = _results(found, split, tables, request, num_positions)
     return RunRecord(
-        verb="cache",
-        answer=_answer(found[-1], tables, served),
-        inputs={**inputs, **described},
-        results=results,
+        verb="cache", answer=_answer(described, results), inputs=described, results=results
     )
 
 
-def _exact(source: Source, num_positions: int, tables: Tables) -> Iterator[Measured]:
-    for scope in scopes(tables.specs):
-        yield measure(
-            source,
-            scope,
-            num_positions=num_positions,
-            rows_per_page=tables.rows_per_page,
-            with_clock=scope.kind != "table",
-        )
+def _results(
+    found: Sequence[Mapping[str, Any]],
+    split: Sequence[Mapping[str, Any]],
+    tables: Tables,
+    request: Request,
+    num_positions: int,
+) -> dict[str, Any]:
+    num_tokens = num_positions - num_positions // 2
+    asked = found[-1]["asked"]
+    shape = {
+        "num_tokens": num_tokens,
+        "bytes_per_page": tables.bytes_per_page,
+        "table_bytes": tables.table_bytes,
+    }
+    served = serve(request.levels, asked, step_tokens=request.step_tokens, **shape)
+    return {
+        "num_tokens": num_positions,
+        "counted_tokens": num_tokens,
+        "reads_per_token": asked[0] / num_tokens,
+        "bytes_per_row": row_bytes(tables.width, tables.dtype),
+        "bytes_per_page": tables.bytes_per_page,
+        "table_bytes": tables.table_bytes,
+        "table_rows": sum(spec.physical_rows for spec in tables.specs),
+        "hashed_vocab": max(spec.vocab_size for spec in tables.specs),
+        "scopes": list(found),
+        "tiers": [_tier(one) for one in served],
+        "devices": [
+            {**asdict(one), "tier": one.tier.name} for one in alone(request.levels, asked, **shape)
+        ],
+        "anchors": _anchors(request.levels),
+        "ranks": list(split),
+        "offsets": [one._asdict() for one in offsets(tables.specs, tables.width)],
+        "engine_flags": _flags(tables, found[-1]["smallest"]),
+    }
+
+
+def _with_clock(scope: Scope) -> bool:
+    return scope.kind != "table"
+
+
+def _measured(
+    rows: Source,
+    scope: Scope,
+    num_positions: int,
+    tables: Tables,
+    request: Request,
+    advance: Advance,
+) -> Measured:
+    return measure(
+        rows,
+        scope,
+        num_positions=num_positions,
+        rows_per_page=tables.rows_per_page,
+        with_clock=_with_clock(scope),
+        max_bytes=request.max_bytes,
+        advance=advance,
+    )
 
 
 def _sampled(
-    source: Source, num_positions: int, tables: Tables, rate: float
-) -> list[tuple[Scope, SampledCurve]]:
+    source: Source,
+    wanted: Sequence[Scope],
+    num_positions: int,
+    tables: Tables,
+    request: Request,
+    advance: Advance,
+) -> list[dict[str, Any]]:
     """Orders and all tables, in one pass."""
-    wanted = [scope for scope in scopes(tables.specs) if scope.kind != "table"]
-    samples = [Samples(rate, range(1, NUM_SAMPLES + 1)) for _ in wanted]
+    assert request.sample is not None
+    samples = [Samples(request.sample, range(1, NUM_SAMPLES + 1)) for _ in wanted]
     half = num_positions // 2
-    for start, _, rows in parts(source, [half]):
+    for start, end, rows in parts(source, [half]):
         for scope, sample in zip(wanted, samples, strict=True):
             if start == half:
                 sample.start()
-            sample.add(trace.page_keys(rows, scope.tables, tables.rows_per_page))
-    return [(scope, sample.curve()) for scope, sample in zip(wanted, samples, strict=True)]
+            keys = trace.page_keys(rows, scope.tables, tables.rows_per_page)
+            sample.add(keys)
+            advance(len(keys))
+        held = sum(sample.num_bytes for sample in samples)
+        check_memory(held, request.max_bytes, wanted[-1], end)
+    return [
+        _sampled_scope(scope, sample.curve(), tables, request)
+        for scope, sample in zip(wanted, samples, strict=True)
+    ]
+
+
+def _ranks(
+    rows: Source, tables: Tables, request: Request, num_positions: int
+) -> list[dict[str, Any]]:
+    found = splits(
+        rows,
+        tables.specs,
+        num_ranks=request.num_ranks,
+        step_tokens=request.step_tokens,
+        num_positions=num_positions,
+        width=tables.width,
+    )
+    per_row = row_bytes(tables.width, tables.dtype)
+    return [
+        {
+            **asdict(split),
+            "bytes_of_busiest": split.rows_of_busiest * per_row,
+            "mean_read_bytes": split.mean_reads * per_row,
+            "busiest_read_bytes": split.busiest_reads * per_row,
+        }
+        for split in found
+    ]
+
+
+def _flags(tables: Tables, smallest: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Those of the model; a size in MB for the first miss ratio that some cache meets."""
+    needed = next((one["lru_bytes"] for one in smallest if one["lru_bytes"] is not None), None)
+    return [
+        {
+            "engine": flag.engine,
+            "flag": f"{flag.flag}={-(-needed // 10**6)}" if flag.sized and needed else flag.flag,
+            "effect": flag.effect,
+            "source": flag.source,
+        }
+        for flag in FLAGS
+        if tables.model_type in flag.model_types
+    ]
 
 
 def _exact_scope(one: Measured, tables: Tables, request: Request) -> dict[str, Any]:
@@ -240,6 +346,7 @@ def _exact_scope(one: Measured, tables: Tables, request: Request) -> dict[str, A
     return {
         **_scope(one.scope),
         "accesses": one.lru.num_accesses,
+        "asked": asked_of(request.levels, one.lru, page),
         "distinct_pages": one.lru.distinct,
         "new_share": int(one.histogram[0]) / one.lru.num_accesses,
         "busiest_page_share": 1 - one.hindsight.miss_ratio_at(1),
@@ -285,6 +392,7 @@ def _sampled_scope(
     return {
         **_scope(scope),
         "accesses": curve.num_accesses,
+        "asked": asked_of(request.levels, curve, page),
         "distinct_pages": curve.distinct,
         "curve": [
             {
@@ -309,10 +417,12 @@ def _tier(served: Served) -> dict[str, Any]:
         "name": level.tier.name,
         "bytes_held": level.bytes_held,
         "rows_asked": served.rows_asked,
+        "bytes_asked": served.bytes_asked,
         "rows_served": served.rows_served,
         "bytes_moved": served.bytes_moved,
         "bound_by": served.bound_by,
         "max_tokens_per_s": served.max_tokens_per_s,
+        "step_s": served.step_s,
         "fits": served.fits,
         "validated": served.validated,
         "source": level.tier.source,
@@ -334,10 +444,13 @@ def _anchors(levels: Sequence[Level]) -> list[dict[str, Any]]:
     ]
 
 
-def _answer(whole: Mapping[str, Any], tables: Tables, served: Sequence[Served]) -> str:
-    """The one sentence: what a cache needs, and which tier saturates first."""
+def _answer(inputs: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    """The one sentence: what a cache can hold and needs, and which tier saturates first."""
     from ngscale.units import format_bytes, format_count, format_share
 
+    whole = results["scopes"][-1]
+    text = (inputs.get("corpus") or inputs["trace"])["name"]
+    turns = f", decoded {n} at a time" if (n := inputs.get("concurrency", 1)) > 1 else ""
     target = whole["smallest"][0]
     share, held = format_share(target["miss_ratio"]), target["lru_bytes"]
     if held is None:
@@ -345,13 +458,17 @@ def _answer(whole: Mapping[str, Any], tables: Tables, served: Sequence[Served]) 
         kept = f"an LRU cache misses {least} of the reads at any size, so never at most {share}"
     else:
         kept = f"an LRU cache of {format_bytes(held)} misses at most {share} of the reads"
+        if (hot := target.get("hot_bytes")) is not None:
+            kept += f", a hot set ranked by the text before needs {format_bytes(hot)}"
+    if (new := whole.get("new_share")) is not None:
+        kept = f"{format_share(new)} of the reads are of rows never read before; {kept}"
     first = min(
-        (one for one in served if one.max_tokens_per_s is not None),
-        key=lambda one: one.max_tokens_per_s or 0.0,
+        (one for one in results["tiers"] if one["max_tokens_per_s"] is not None),
+        key=lambda one: float(one["max_tokens_per_s"]),
     )
-    flag = "" if first.validated else " (not validated)"
+    flag = "" if first["validated"] else " (not validated)"
     return (
-        f"Rows of {tables.title} on this text: {kept}; with the tiers given, "
-        f"{first.level.tier.name} saturates first, at "
-        f"{format_count(first.max_tokens_per_s or 0.0)} tokens/s{flag}."
+        f"{inputs['target']} on {results['num_tokens']:,} tokens of {text}{turns}: "
+        f"{kept}; with the tiers given, {first['name']} saturates first, at "
+        f"{format_count(first['max_tokens_per_s'])} tokens/s{flag}."
     )

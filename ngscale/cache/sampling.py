@@ -88,6 +88,11 @@ class Samples:
             kept = sampled(keys, seed, self._threshold, out)
             stack.add(numbering.number(out[:kept]))
 
+    @property
+    def num_bytes(self) -> int:
+        """Of all it holds."""
+        return sum(held.num_bytes for held in (*self._numberings, *self._stacks))
+
     def start(self) -> None:
         """Count from here on: what came before only warmed the cache."""
         self.num_accesses = 0

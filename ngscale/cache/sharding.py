@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +11,18 @@ from ngscale.hashing.stream import NO_ROW
 from ngscale.spec import NgramSpec
 
 INT32_LIMIT = 2**31
-"""Offsets of elements, and row ids of tables stored as one, from here on need 64 bits."""
+"""Elements that 32-bit signed offsets reach, from 0 on."""
+_NAMES = ("head-split", "row-split", "replicated")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """One rank's part."""
+
+    rows: int
+    """Stored."""
+    mean_reads: float
+    """Of a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +30,7 @@ class Split:
     """One way to spread tables over ranks, and the reads of a step it leads to."""
 
     name: str
+    ranks: tuple[Rank, ...]
     rows_of_busiest: int
     """Stored by the rank that stores most."""
     mean_reads: float
@@ -27,7 +40,7 @@ class Split:
     skew: float
     """Reads of the busiest rank of the whole trace over the mean rank's."""
     wide_offsets: bool
-    """Whether rows x columns of a rank's rows, stored as one, reach 2**31."""
+    """Whether a rank's rows x columns, stored as one, are more than 2**31."""
 
 
 def splits(
@@ -39,7 +52,7 @@ def splits(
     num_positions: int,
     width: int,
 ) -> list[Split]:
-    """By tables, by rows, and copies (whose ranks take every ``num_ranks``-th token)."""
+    """Whole tables (a head's each), ranges of rows, copies (ranks take the tokens in turn)."""
     sizes = np.array([spec.readable_rows(t) for spec in specs for t in range(spec.num_tables)])
     ranges = -(-sizes // num_ranks)
     homes = np.arange(len(sizes)) % num_ranks
@@ -53,24 +66,49 @@ def splits(
             cells = np.broadcast_to(steps + ranks, rows.shape)[rows != NO_ROW]
             reads[i] += np.bincount(cells, minlength=reads.shape[1])
         start += len(rows)
+    each = range(num_ranks)
     stored = (
-        max(int(sizes[homes == rank].sum()) for rank in range(num_ranks)),
-        int(ranges.sum()),
-        int(sizes.sum()),
+        [int(sizes[homes == rank].sum()) for rank in each],
+        [int(np.clip(sizes - rank * ranges, 0, ranges).sum()) for rank in each],
+        [int(sizes.sum())] * num_ranks,
     )
     return [
         _split(name, rows, counts.reshape(num_steps, num_ranks), width)
-        for name, rows, counts in zip(("tables", "rows", "copies"), stored, reads, strict=True)
+        for name, rows, counts in zip(_NAMES, stored, reads, strict=True)
     ]
 
 
-def _split(name: str, rows: int, reads: np.ndarray, width: int) -> Split:
+def _split(name: str, rows: Sequence[int], reads: np.ndarray, width: int) -> Split:
     totals = reads.sum(axis=0)
+    means = reads.mean(axis=0).tolist()
     return Split(
         name=name,
-        rows_of_busiest=rows,
+        ranks=tuple(Rank(rows=n, mean_reads=m) for n, m in zip(rows, means, strict=True)),
+        rows_of_busiest=max(rows),
         mean_reads=float(reads.mean()),
         busiest_reads=float(reads.max(axis=1).mean()),
         skew=float(totals.max() / totals.mean()),
-        wide_offsets=rows * width >= INT32_LIMIT,
+        wide_offsets=max(rows) * width > INT32_LIMIT,
     )
+
+
+class Offsets(NamedTuple):
+    """How far the elements of tables stored as one reach."""
+
+    stored: str
+    rows: int
+    elements: int
+    """Rows x columns."""
+    wide: bool
+    """Whether an offset needs more than 32 bits."""
+
+
+def offsets(specs: Sequence[NgramSpec], width: int) -> list[Offsets]:
+    """Of every table by itself, and of a layer's tables one below the other."""
+    found = []
+    for spec in specs:
+        where = f"layer {spec.layers[0]}, " if len(specs) > 1 and spec.layers else ""
+        for table, order in enumerate(spec.table_orders):
+            found.append((f"{where}table {table} ({order}-grams)", spec.readable_rows(table)))
+        found.append((f"{where}all tables, padded", spec.physical_rows))
+    return [Offsets(name, rows, rows * width, rows * width > INT32_LIMIT) for name, rows in found]

@@ -15,10 +15,15 @@ def build_report(record: RunRecord) -> Report:
     found = record.results
     scopes = found["scopes"]
     exact = "working_set" in scopes[-1]
-    sections = [_curves(scopes, found, exact), _smallest(scopes, exact), _tiers(found)]
+    sections = [
+        _curves(scopes, found, record.inputs, exact),
+        _smallest(scopes, exact),
+        _tiers(found, record.inputs["step_tokens"]),
+        _devices(found),
+    ]
     if exact:
         sections += [_working_set(scopes), _reuse(scopes)]
-    sections += [_ranks(found, record.inputs), _engines(found)]
+    sections += [_ranks(found, record.inputs), _offsets(found), _engines(found, record.inputs)]
     return Report(
         title=f"Caches for the rows of {record.inputs['target']}",
         answer=record.answer,
@@ -31,7 +36,12 @@ def _shown(scopes: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [scope for scope in scopes if scope["kind"] != "table"]
 
 
-def _curves(scopes: Sequence[Mapping[str, Any]], found: Mapping[str, Any], exact: bool) -> Section:
+def _curves(
+    scopes: Sequence[Mapping[str, Any]],
+    found: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    exact: bool,
+) -> Section:
     rows = [{"scope": scope["scope"], **point} for scope in scopes for point in scope["curve"]]
     columns = [
         Column(key="scope", title="cache of"),
@@ -82,10 +92,22 @@ def _curves(scopes: Sequence[Mapping[str, Any]], found: Mapping[str, Any], exact
             f"hot set, the second half ({found['counted_tokens']:,} tokens) is counted. {how} "
             "They are of this text at this length: a longer one meets rows again that this one "
             "meets once.",
+            *_other_tokenizer(found, inputs),
         ),
         figures=tuple(figures),
         tables=tuple(tables),
     )
+
+
+def _other_tokenizer(found: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[str]:
+    """A caveat where fewer ids can occur than the design hashes."""
+    ids = inputs.get("ids")
+    if ids is None or ids == found["hashed_vocab"]:
+        return []
+    return [
+        f"The text has {ids:,} ids and the design hashes {found['hashed_vocab']:,}: this is its "
+        "layout read by another tokenizer, whose n-grams recur more or less often than its own."
+    ]
 
 
 def _figure(
@@ -189,15 +211,14 @@ def _smallest(scopes: Sequence[Mapping[str, Any]], exact: bool) -> Section:
     )
 
 
-def _tiers(found: Mapping[str, Any]) -> Section:
+def _tiers(found: Mapping[str, Any], step_tokens: int) -> Section:
     rows = [
         {
             **tier,
             "held": "the rest" if tier["bytes_held"] is None else format_bytes(tier["bytes_held"]),
-            "rate": "never"
-            if tier["max_tokens_per_s"] is None
-            else format_count(tier["max_tokens_per_s"]),
-            "checked": "within 3x" if tier["validated"] else "not validated",
+            "rate": _rate(tier["max_tokens_per_s"]),
+            "step_us": 1e6 * tier["step_s"],
+            "checked": _checked(tier),
             "room": "fits" if tier["fits"] else "does not fit",
         }
         for tier in found["tiers"]
@@ -205,12 +226,14 @@ def _tiers(found: Mapping[str, Any]) -> Section:
     columns = (
         Column(key="name", title="tier"),
         Column(key="held", title="holds"),
-        Column(key="room", title="tables"),
-        Column(key="rows_asked", title="pages asked/token", spec=".3f"),
-        Column(key="rows_served", title="served/token", spec=".3f"),
+        Column(key="room", title="room"),
+        Column(key="rows_asked", title="rows missed to it/token", spec=".3f"),
+        Column(key="bytes_asked", title="bytes missed to it/token", spec=",.0f"),
+        Column(key="rows_served", title="rows served/token", spec=".3f"),
         Column(key="bytes_moved", title="bytes moved/token", spec=",.0f"),
         Column(key="rate", title="saturates at tokens/s"),
         Column(key="bound_by", title="bound by"),
+        Column(key="step_us", title=f"us a step of {step_tokens:,}", spec=",.1f"),
         Column(key="checked", title="against measurements"),
     )
     anchors = (
@@ -220,7 +243,7 @@ def _tiers(found: Mapping[str, Any]) -> Section:
             columns=(
                 Column(key="tier", title="tier"),
                 Column(key="name", title="what"),
-                Column(key="slow_down", title="published", spec=".2%"),
+                Column(key="slow_down", title="published, time/token", spec=".2%"),
                 Column(key="predicted", title="predicted", spec=".2%"),
                 Column(key="ratio", title="ratio", spec=".2f"),
                 Column(key="source", title="source"),
@@ -233,14 +256,62 @@ def _tiers(found: Mapping[str, Any]) -> Section:
         heading="Tiers of memory",
         paragraphs=(
             "Each tier holds the pages used last that the tiers before it do not (LRU, exclusive). "
-            "A token's reads take the longest of bytes, reads a second and latency; nothing is "
-            "hidden behind computing. A tier is 'not validated' where no published slow-down of "
-            f"its kind is predicted within a factor of {MAX_MISS}.",
+            "A token's reads take the longest of bytes, reads a second and latency; a step takes "
+            "those of its tokens and one latency, nothing hidden behind computing. A tier is 'not "
+            "validated' where no published slow-down of its kind is predicted within a factor of "
+            f"{MAX_MISS}.",
             *sources,
         ),
         tables=(
             Table(name="tiers", title="What each tier serves", columns=columns, rows=rows),
             *(anchors if found["anchors"] else ()),
+        ),
+    )
+
+
+def _rate(tokens_per_s: float | None) -> str:
+    return "never" if tokens_per_s is None else format_count(tokens_per_s)
+
+
+def _checked(tier: Mapping[str, Any]) -> str:
+    return f"within {MAX_MISS}x" if tier["validated"] else "not validated"
+
+
+def _devices(found: Mapping[str, Any]) -> Section:
+    first = found["tiers"][0]
+    behind = f"behind {first['name']}"
+    rows = [
+        {
+            **device,
+            "room": "fits" if device["fits"] else "does not fit",
+            "alone": _rate(device["alone_tokens_per_s"]),
+            "behind": _rate(device["behind_tokens_per_s"]),
+            "checked": _checked(device),
+        }
+        for device in found["devices"]
+    ]
+    held = "all rows" if first["bytes_held"] is None else format_bytes(first["bytes_held"])
+    return Section(
+        heading="Every kind of memory",
+        paragraphs=(
+            f"All tables in one kind of memory: with no cache before it, and behind {held} of "
+            f"{first['name']}.",
+        ),
+        tables=(
+            Table(
+                name="devices",
+                title="Where a memory that holds every row saturates, in tokens/s",
+                columns=(
+                    Column(key="tier", title="memory"),
+                    Column(key="room", title="tables"),
+                    Column(key="alone_bytes", title="bytes/token alone", spec=",.0f"),
+                    Column(key="alone", title="tokens/s alone"),
+                    Column(key="behind_bytes", title=f"bytes/token {behind}", spec=",.0f"),
+                    Column(key="behind", title=f"tokens/s {behind}"),
+                    Column(key="checked", title="against measurements"),
+                ),
+                rows=rows,
+            ),
         ),
     )
 
@@ -341,12 +412,32 @@ def _ranks(found: Mapping[str, Any], inputs: Mapping[str, Any]) -> Section:
         }
         for split in found["ranks"]
     ]
+    every = [
+        {
+            "name": split["name"],
+            "rank": number,
+            **rank,
+            "bytes": rank["rows"] * found["bytes_per_row"],
+        }
+        for split in found["ranks"]
+        for number, rank in enumerate(split["ranks"])
+    ]
+    hottest = [
+        f"{scope['scope']} {scope['busiest_page_share']:.2%}"
+        for scope in _shown(found["scopes"])
+        if "busiest_page_share" in scope
+    ]
+    skew = (
+        f"The one page read most has this share of the reads: {', '.join(hottest)}."
+        if hottest
+        else "A sample of the rows does not tell which is read most."
+    )
     return Section(
         heading=f"{inputs['num_ranks']} ranks, steps of {inputs['step_tokens']:,} tokens",
         paragraphs=(
-            "By tables: table i on rank i modulo the ranks. By rows: a range of every table on "
-            "every rank. Copies: all rows everywhere, tokens in turn. Skew is the busiest rank's "
-            "share of all reads over an equal share.",
+            "Head-split: table i on rank i modulo the ranks. Row-split: a range of every table on "
+            "every rank. Replicated: all rows everywhere, tokens in turn. Skew is the busiest "
+            f"rank's share of all reads over an equal share. {skew}",
         ),
         tables=(
             Table(
@@ -356,22 +447,70 @@ def _ranks(found: Mapping[str, Any], inputs: Mapping[str, Any]) -> Section:
                     Column(key="name", title="split by"),
                     Column(key="rows_of_busiest", title="rows", spec=",d"),
                     Column(key="stored", title="bytes"),
-                    Column(key="mean_reads", title="mean reads/step", spec=",.1f"),
-                    Column(key="busiest_reads", title="busiest reads/step", spec=",.1f"),
-                    Column(key="busiest_read_bytes", title="bytes read/step", spec=",.0f"),
+                    Column(key="mean_reads", title="mean rows/step", spec=",.1f"),
+                    Column(key="mean_read_bytes", title="mean bytes/step", spec=",.0f"),
+                    Column(key="busiest_reads", title="most rows/step", spec=",.1f"),
+                    Column(key="busiest_read_bytes", title="most bytes/step", spec=",.0f"),
                     Column(key="skew", title="skew", spec=".3f"),
                     Column(key="offsets", title="offsets need"),
                 ),
                 rows=rows,
             ),
+            Table(
+                name="every_rank",
+                title="Of every rank",
+                columns=(
+                    Column(key="name", title="split by"),
+                    Column(key="rank", title="rank"),
+                    Column(key="rows", title="rows", spec=",d"),
+                    Column(key="bytes", title="bytes", spec=",d"),
+                    Column(key="mean_reads", title="rows/step", spec=",.1f"),
+                ),
+                rows=every,
+                terminal=False,
+            ),
         ),
     )
 
 
-def _engines(found: Mapping[str, Any]) -> Section:
+def _offsets(found: Mapping[str, Any]) -> Section:
+    wide = [one["stored"] for one in found["offsets"] if one["wide"]]
+    total = len(found["offsets"])
+    what = "None needs" if not wide else f"{len(wide)} of {total} need"
+    return Section(
+        heading="32-bit offsets",
+        paragraphs=(
+            f"A row begins at its id times the columns; 32 bits reach 2^31 elements. {what} 64: "
+            f"{', '.join(wide) or 'every table fits'}.",
+        ),
+        tables=(
+            Table(
+                name="offsets",
+                title="Elements stored as one",
+                columns=(
+                    Column(key="stored", title="stored as one"),
+                    Column(key="rows", title="rows", spec=",d"),
+                    Column(key="elements", title="rows x columns", spec=",d"),
+                    Column(key="wide", title="over 2^31"),
+                ),
+                rows=[{**one, "wide": "yes" if one["wide"] else "no"} for one in found["offsets"]],
+            ),
+        ),
+    )
+
+
+def _engines(found: Mapping[str, Any], inputs: Mapping[str, Any]) -> Section:
+    if not found["engine_flags"]:
+        return Section(
+            heading="Flags of engines",
+            paragraphs=(f"We know of no documented flag for {inputs['target']}.",),
+        )
     return Section(
         heading="Flags of engines",
-        paragraphs=("All or nothing: none of these sources names a size of a hot set.",),
+        paragraphs=(
+            "All or nothing, where a flag takes no size; a size is that of the smallest LRU cache "
+            "above, with rows of the type given here.",
+        ),
         tables=(
             Table(
                 name="engine_flags",
@@ -379,7 +518,6 @@ def _engines(found: Mapping[str, Any]) -> Section:
                 columns=(
                     Column(key="engine", title="engine"),
                     Column(key="flag", title="flag"),
-                    Column(key="models", title="models"),
                     Column(key="effect", title="effect"),
                     Column(key="source", title="source"),
                 ),

@@ -1,8 +1,9 @@
 """``ngscale cache``: a design and text -> what caches of its rows hit, and what feeds them."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +22,10 @@ from ngscale.commands.answer import (
 )
 from ngscale.errors import UsageError
 from ngscale.ngram_params import RowDtype
-from ngscale.units import parse_count
+from ngscale.units import parse_bytes, parse_count
+
+if TYPE_CHECKING:
+    from ngscale.tokens import TokenStream
 
 _complete = starting(presets.with_tables)
 _DEFAULT_TIERS = ("hbm-h100=256M", "host-thread=4G", "nvme-pm9a3")
@@ -81,6 +85,13 @@ def cache(
             "traces too long for all of them.",
         ),
     ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Stop, with exit code 6, before the rows measured at a time need more (8G).",
+        ),
+    ] = None,
     ranks: Annotated[
         int, typer.Option(metavar="N", min=1, help="Ranks the tables are spread over.")
     ] = 8,
@@ -108,11 +119,13 @@ def cache(
         raise UsageError(f"--sample {sample}: is a share of the rows, above 0 and at most 1")
     targets = _targets(miss_ratio)
 
+    from ngscale.artefacts import cache_dir
     from ngscale.cache import run as runs
     from ngscale.cache.feeding import parse_levels
     from ngscale.cache.summary import build_report
     from ngscale.cache.trace import Order
     from ngscale.commands.source import read_source
+    from ngscale.console import progress, say
 
     levels = tuple(parse_levels(tier or _DEFAULT_TIERS))
     tables = runs.load(target, dtype=row_dtype, rows_per_page=rows_per_page)
@@ -131,14 +144,35 @@ def cache(
             on_bad_record=on_bad_record,
         )
         order = Order(concurrency=concurrency, lookahead=lookahead, max_tokens=parse_count(tokens))
+        stream = _hashed_ids(stream, tables.compressed_vocab, tokenizer, order.max_tokens)
         source, num_positions = runs.text_source(stream, tables, order)
-        inputs |= {"concurrency": concurrency, "lookahead": lookahead}
+        inputs |= {"ids": stream.vocab_size, "concurrency": concurrency, "lookahead": lookahead}
     step = concurrency * lookahead if concurrency > 1 else runs.PREFILL_STEP_TOKENS
     request = runs.Request(
-        levels=levels, targets=targets, num_ranks=ranks, step_tokens=step, sample=sample
+        levels=levels,
+        targets=targets,
+        num_ranks=ranks,
+        step_tokens=step,
+        sample=sample,
+        max_bytes=None if max_memory is None else parse_bytes(max_memory),
     )
-    record = runs.run(source, num_positions, tables, request, inputs)
+    keep = runs.Keep(directory=cache_dir() / "cache-runs", tell=say)
+    record = runs.run(source, num_positions, tables, request, inputs, progress, keep)
     answer(record, build_report(record), as_json=as_json, out=out)
+
+
+def _hashed_ids(
+    stream: "TokenStream", compressed_vocab: int | None, tokenizer: str | None, most: int
+) -> "TokenStream":
+    """The stream as the hash takes it: with Engram, the compressed ids of the text's tokenizer."""
+    from ngscale import tokens
+    from ngscale.compressed_ids import compressed_ids
+
+    if compressed_vocab is None or stream.num_bytes == 0:  # a .bin holds what is hashed
+        return stream
+    name = tokenizer or tokens.DEFAULT_TOKENIZER
+    merged = compressed_ids(tokens.load_tokenizer(name).backend)
+    return replace(stream, tokens=merged[stream.tokens[:most]], vocab_size=int(merged.max()) + 1)
 
 
 def _targets(text: str) -> tuple[float, ...]:

@@ -2,9 +2,11 @@
 
 The stack distance of an access is the number of distinct rows accessed since the same row's last
 access, that row included: an LRU cache of C rows hits exactly where it is at most C (Mattson et
-al., 1970, doi:10.1147/sj.92.0078). Times of last accesses are bits of a bitmap, counted in blocks
-of 512 by a Fenwick tree; a block enters the tree when time leaves it, so that an access clears one
-bit, walks the tree twice and appends.
+al., 1970, doi:10.1147/sj.92.0078). Times of last accesses are bits of a bitmap. How many lie before
+a time is read from sums that begin anew every 64 words, 64 groups of words and 64 regions of
+groups; the sums behind a cleared bit are lowered by one, 64 neighbours at once, whatever the bit's
+place: no loop whose length the branch predictor would have to guess. (A Fenwick tree over blocks of
+512 times instead of the sums: 2.7 times as long.)
 """
 
 import numpy as np
@@ -12,95 +14,123 @@ from numba import njit
 
 from ngscale.kernels.bitmap import popcount
 
-BLOCK_BITS = 512
-_BLOCK_SHIFT = 9
+GROUP_BITS = 64 * 64
+"""Times of a group of words: the capacity is a multiple of it."""
+REGION_BITS = 64 * GROUP_BITS
+_AHEAD = 64
+"""Accesses whose cache lines are touched before they are needed, so that misses overlap."""
 _ONE = np.uint64(1)
+_NEIGHBOURS = np.uint64(64)
+"""Unsigned, as every index beside it: a signed one may be negative in Python, and is checked."""
+_STEP = np.repeat(np.array([0, 1], np.int16), 64)
+_WIDE_STEP = _STEP.astype(np.int32)
+"""From 63 - p on: 1 for those of 64 places that lie behind p. Comparing instead is done in 64 bits,
+and is slower."""
 
 
 @njit(cache=True, nogil=True)
-def stack_distances(slots, last, slot_at, marks, tree, now, live, distances):
+def stack_distances(slots, last, slot_at, marks, words, groups, regions, now, live, distances):
     """Distances of the next accesses, 0 where a row is seen for the first time.
 
     Stops before ``slots`` end where time reaches its capacity; returns (accesses done, now, live).
     slots: int64 [n], below len(last); last: int32 [slots], time of the last access, -1 for none;
     slot_at: int32 [capacity], the slot accessed at each time; marks: uint64 [capacity / 64], the
-    times that are some row's last; tree: int32 [capacity / 512 + 1], a Fenwick tree of blocks left
-    behind; now, live: int64, times used, rows seen; distances: int32 [n], written.
+    times that are some row's last; words: int16 [capacity / 64], marks before each word in its
+    group; groups: int32 [a multiple of 64], before each group in its region; regions: int32 [a
+    multiple of 64], before each region; all three up to ``now`` alone; now, live: int64, times
+    used, rows seen; distances: int32 [n], written.
     """
-    num_blocks = len(tree) - 1
     count = min(len(slots), len(slot_at) - now)
-    for i in range(count):
-        slot = slots[i]
-        before = np.int64(last[slot])
-        if before < 0:
-            distances[i] = 0
-            live += 1
-        else:
-            block = before >> _BLOCK_SHIFT
-            word = before >> 6
-            older = np.int64(0)
-            node = block
-            while node > 0:
-                older += tree[node]
-                node &= node - 1
-            for other in range(block << (_BLOCK_SHIFT - 6), word):
-                older += popcount(marks[other])
-            bit = _ONE << np.uint64(before & 63)
-            older += popcount(marks[word] & (bit - _ONE))
-            distances[i] = live - older
-            marks[word] ^= bit
-            if block < now >> _BLOCK_SHIFT:
-                node = block + 1
-                while node <= num_blocks:
-                    tree[node] -= 1
-                    node += node & -node
-        marks[now >> 6] |= _ONE << np.uint64(now & 63)
-        slot_at[now] = slot
-        last[slot] = now
-        now += 1
-        if now & (BLOCK_BITS - 1) == 0:
-            _enter_block(marks, tree, (now >> _BLOCK_SHIFT) - 1)
+    ahead = np.empty(_AHEAD, np.int64)
+    touched = np.empty(_AHEAD, np.uint64)  # written, never read: what counts are the loads
+    for start in range(0, count, _AHEAD):
+        end = min(start + _AHEAD, count)
+        for at in range(start, end):
+            ahead[at - start] = max(np.int64(last[slots[at]]), 0) >> 6
+        for at in range(end - start):
+            touched[at] = marks[ahead[at]] ^ np.uint64(words[ahead[at]])
+        for at in range(start, end):
+            slot = slots[at]
+            before = np.int64(last[slot])
+            if before < 0:
+                distances[at] = 0
+                live += 1
+            else:
+                word = before >> 6
+                group = before >> 12
+                bit = _ONE << np.uint64(before & 63)
+                older = np.int64(regions[group >> 6]) + groups[group] + words[word]
+                distances[at] = live - older - popcount(marks[word] & (bit - _ONE))
+                marks[word] ^= bit
+                home, step = np.uint64(group << 6), np.uint64(63 - (word & 63))
+                for i in range(_NEIGHBOURS):
+                    words[home + i] -= _STEP[step + i]
+                home, step = np.uint64(group >> 6 << 6), np.uint64(63 - (group & 63))
+                for i in range(_NEIGHBOURS):
+                    groups[home + i] -= _WIDE_STEP[step + i]
+                home, step = np.uint64(group >> 12 << 6), np.uint64(63 - (group >> 6 & 63))
+                for i in range(_NEIGHBOURS):
+                    regions[home + i] -= _WIDE_STEP[step + i]
+                for region in range(((group >> 12) + 1) << 6, (now >> 18) + 1):
+                    regions[region] -= 1  # beyond 2**24 times
+            marks[now >> 6] |= _ONE << np.uint64(now & 63)
+            slot_at[now] = slot
+            last[slot] = now
+            now += 1
+            if now & 63 == 0 and now < len(slot_at):
+                _begin_word(marks, words, groups, regions, now >> 6)
     return count, now, live
 
 
 @njit(cache=True, nogil=True)
-def _enter_block(marks, tree, block):
-    """Add the marks of a block that time has left to the tree."""
-    held = np.int64(0)
-    for word in range(block << (_BLOCK_SHIFT - 6), (block + 1) << (_BLOCK_SHIFT - 6)):
-        held += popcount(marks[word])
-    node = block + 1
-    while node < len(tree):
-        tree[node] += held
-        node += node & -node
+def _begin_word(marks, words, groups, regions, word):
+    """The sums before a word that time has just reached."""
+    before = words[word - 1] + popcount(marks[word - 1])
+    if word & 63:
+        words[word] = before
+        return
+    words[word] = 0
+    group = word >> 6
+    before += groups[group - 1]
+    if group & 63:
+        groups[group] = before
+        return
+    groups[group] = 0
+    regions[group >> 6] = regions[(group >> 6) - 1] + before
 
 
 @njit(cache=True, nogil=True)
-def compact(last, slot_at, marks, tree, now):
+def compact(last, slot_at, marks, now):
     """Number the live times anew from 0 on, in order; returns the new ``now``.
 
-    Arrays as in ``stack_distances``.
+    Arrays as in ``stack_distances``; ``enter`` writes marks and sums.
     """
-    tree[:] = 0
     kept = 0
-    for time in range(now):
-        if (marks[time >> 6] >> np.uint64(time & 63)) & _ONE:
-            slot = slot_at[time]
+    for word in range((now + 63) >> 6):
+        bits = marks[word]
+        while bits != 0:
+            rest = bits & (bits - _ONE)
+            slot = slot_at[(word << 6) + popcount((bits ^ rest) - _ONE)]
             slot_at[kept] = slot
             last[slot] = kept
             kept += 1
-    marks[:] = 0
-    for time in range(kept):
-        marks[time >> 6] |= _ONE << np.uint64(time & 63)
-    enter_blocks(marks, tree, kept)
+            bits = rest
     return kept
 
 
 @njit(cache=True, nogil=True)
-def enter_blocks(marks, tree, now):
-    """Fill an empty tree with the blocks that ``now`` has left behind."""
-    for block in range(now >> _BLOCK_SHIFT):
-        _enter_block(marks, tree, block)
+def enter(marks, words, groups, regions, now):
+    """Mark the times below ``now``, all of them live, and no other."""
+    marks[:] = 0
+    marks[: now >> 6] = ~np.uint64(0)
+    if now & 63:
+        marks[now >> 6] = (_ONE << np.uint64(now & 63)) - _ONE
+    for word in range(len(words)):
+        words[word] = (word & 63) << 6
+    for group in range(len(groups)):
+        groups[group] = (group & 63) << 12
+    for region in range(len(regions)):
+        regions[region] = region << 18
 
 
 @njit(cache=True, nogil=True)
