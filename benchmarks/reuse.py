@@ -1,16 +1,18 @@
 """Accesses a second of exact LRU curves of every size, beside an ordered dict at one size.
 
 Half of the accesses are skewed (Zipf, 1.1), half uniform over a twentieth as many rows as there are
-accesses: a seeded trace with no more locality than text has. Processor time. The peer is timed on
-the first accesses alone, at a hundredth of the rows, and must count the misses of the curve there.
+accesses: a seeded trace with no more locality than text has. Processor time, medians over runs. The
+peer is timed on the first accesses alone, at a hundredth of the rows, and must count the misses of
+the curve there.
 
     python benchmarks/reuse.py
-    python benchmarks/reuse.py --accesses 100000000
+    python benchmarks/reuse.py --accesses 100000000 --runs 1
 """
 
 import argparse
 import json
 import resource
+import statistics
 import time
 from collections import OrderedDict
 from typing import Any
@@ -85,4 +87,9 @@ def compare(accesses: int) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--accesses", type=int, default=10_000_000)
-    print(json.dumps(compare(parser.parse_args().accesses), indent=2))
+    parser.add_argument("--runs", type=int, default=3)
+    wanted = parser.parse_args()
+    runs = [compare(wanted.accesses) for _ in range(wanted.runs)]
+    medians = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+    ratio = medians["accesses_per_s"] / medians["peer_accesses_per_s_at_one_size"]
+    print(json.dumps({**medians, "over_peer": ratio, "runs": wanted.runs}, indent=2))

@@ -8,7 +8,7 @@ is ``ngscale.tiers.feed``.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Protocol
 
@@ -55,6 +55,20 @@ class Served:
     """For the reads of a step and one latency, nothing hidden."""
     fits: bool
     validated: bool
+
+
+def check_room(levels: Sequence[Level], bytes_per_page: int) -> None:
+    """Refuse a tier that holds nothing.
+
+    Raises:
+        UsageError: it is smaller than a page.
+    """
+    for level in levels:
+        if level.bytes_held is not None and level.bytes_held < bytes_per_page:
+            raise UsageError(
+                f"--tier {level.tier.name}={level.bytes_held}: is smaller than one page of "
+                f"{bytes_per_page:,} bytes"
+            )
 
 
 def asked_of(levels: Sequence[Level], curve: MissCurve, bytes_per_page: int) -> list[int]:
@@ -157,12 +171,13 @@ def _fed(
 
 
 _NUMBERS = {
-    "bandwidth": "bytes_per_s",
-    "latency": "latency_s",
-    "iops": "reads_per_s",
-    "read": "read_bytes",
-    "in-flight": "reads_in_flight",
+    "bandwidth": ("bytes_per_s", 1e3, 1e15),
+    "latency": ("latency_s", 1e-9, 10.0),
+    "iops": ("reads_per_s", 1.0, 1e12),
+    "read": ("read_bytes", 1, 2**30),
+    "in-flight": ("reads_in_flight", 1, 2**20),
 }
+"""Field, and what no device is below or above."""
 _WHOLE = ("read_bytes", "reads_in_flight")
 
 
@@ -194,17 +209,21 @@ def _level(text: str) -> Level:
         key, _, value = setting.partition("=")
         if key not in _NUMBERS:
             raise UsageError(f"--tier {text}: {key} is none of {', '.join(_NUMBERS)}")
-        tier = _with(tier, _NUMBERS[key], value, text)
+        tier = _with(tier, key, value, text)
     return Level(tier=tier, bytes_held=parse_bytes(size) if given else None)
 
 
-def _with(tier: Tier, field: str, value: str, text: str) -> Tier:
-    assert field in {known.name for known in fields(Tier)}
+def _with(tier: Tier, key: str, value: str, text: str) -> Tier:
+    field, least, most = _NUMBERS[key]
     try:
         number = float(value)
     except ValueError:
         number = math.nan
-    if not 0 < number < 1e18 or (field in _WHOLE and number % 1):
-        raise UsageError(f"--tier {text}: {field} {value!r} is not what a device can have")
+    if not least <= number <= most or (field in _WHOLE and number % 1):
+        whole = "whole, " if field in _WHOLE else ""
+        raise UsageError(
+            f"--tier {text}: {key} {value!r} is not what a device can have ({whole}{least:g} to "
+            f"{most:g})"
+        )
     setting = {field: int(number) if field in _WHOLE else number}
     return replace(tier, source=f"{tier.source}; {field} as given", **setting)  # type: ignore[arg-type]

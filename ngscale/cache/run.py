@@ -10,7 +10,7 @@ from typing import Any
 from ngscale import presets
 from ngscale.cache import trace
 from ngscale.cache.engines import FLAGS
-from ngscale.cache.feeding import Level, Served, alone, asked_of, serve
+from ngscale.cache.feeding import Level, Served, alone, asked_of, check_room, serve
 from ngscale.cache.kept import Advance, identity, parts_of_run
 from ngscale.cache.measure import Measured, Source, check_memory, log_sizes, measure, parts
 from ngscale.cache.sampling import SampledCurve, Samples
@@ -117,6 +117,7 @@ class Keep:
 def text_source(stream: TokenStream, tables: Tables, order: trace.Order) -> tuple[Source, int]:
     """The trace of a text, and its positions."""
     trace.check_stream(stream, tables.specs, tables.title)
+    trace.check_order(stream, order)
     total = min(stream.num_tokens, order.max_tokens)
     return lambda: trace.rows_of_text(stream, tables.specs, order), total
 
@@ -140,8 +141,10 @@ def run(
 
     Raises:
         NoResultError: the trace is too short to be cut in two.
+        UsageError: a tier is smaller than a page.
         ResourceError: memory or disk is full.
     """
+    check_room(request.levels, tables.bytes_per_page)
     if num_positions < 2:
         raise NoResultError(f"a trace of {num_positions} positions has no two halves")
     described = {

@@ -1,9 +1,10 @@
 """The rows a design reads, in the order in which they are read.
 
 Every position of a document reads one row of each table. Prefill reads document after document.
-Decoding reads ``concurrency`` of them at a time, in turn: each has ``lookahead`` positions a turn
-(one, or as many as are drafted and kept), and the next document begins where one ends. Rows of
-rejected drafts are not in it, nor is anything merged that two sequences read at the same time.
+Decoding reads ``concurrency`` of them (or of their parts) at a time, in turn: each has
+``lookahead`` positions a turn (one, or as many as are drafted and kept), and the next one begins
+where one ends. Rows of rejected drafts are not in it, nor is anything merged that two sequences
+read at the same time.
 """
 
 import heapq
@@ -35,6 +36,8 @@ class Order:
     """Sequences at a time; 1 is prefill, or one user."""
     lookahead: int = 1
     """Positions of one sequence a turn."""
+    request_tokens: int | None = None
+    """Longer documents are cut into sequences of so many; None: a document is one."""
     max_tokens: int
     """The documents are read up to so many tokens."""
 
@@ -70,11 +73,24 @@ def positions(stream: TokenStream, order: Order) -> Iterator[Int64[np.ndarray, "
         for start in range(0, total, CHUNK):
             yield np.arange(start, min(start + CHUNK, total))
         return
-    ends = np.minimum(stream.doc_starts[1:], total)
-    lengths = ends - stream.doc_starts[:-1]
-    turns = in_turn(lengths[lengths > 0], order.concurrency, order.lookahead)
+    turns = in_turn(sequences(stream, order), order.concurrency, order.lookahead)
     for start in range(0, total, CHUNK):
         yield turns[start : start + CHUNK]
+
+
+def sequences(stream: TokenStream, order: Order) -> Int64[np.ndarray, " sequences"]:
+    """Lengths of what is decoded as one: documents, or their parts, whose n-grams reach back into
+    the part before.
+    """
+    ends = np.minimum(stream.doc_starts[1:], min(stream.num_tokens, order.max_tokens))
+    lengths = ends - stream.doc_starts[:-1]
+    lengths = lengths[lengths > 0]
+    if (most := order.request_tokens) is None:
+        return lengths
+    counts = -(-lengths // most)
+    cut = np.full(counts.sum(), most)
+    cut[np.cumsum(counts) - 1] = lengths - (counts - 1) * most
+    return cut
 
 
 def in_turn(
@@ -132,6 +148,19 @@ def page_keys(
     keys = (np.array(tables, np.int64) << _TABLE_SHIFT) + held // rows_per_page
     read: Int64[np.ndarray, " accesses"] = keys[held != NO_ROW]
     return read
+
+
+def check_order(stream: TokenStream, order: Order) -> None:
+    """Refuse more sequences at a time than there are.
+
+    Raises:
+        UsageError: names how many there are.
+    """
+    if order.concurrency > 1 and (there := len(sequences(stream, order))) < order.concurrency:
+        raise UsageError(
+            f"--concurrency {order.concurrency}: the text read has {there} sequences; cut its "
+            "documents into shorter ones (--request-tokens 1K), or read more --tokens"
+        )
 
 
 def check_stream(stream: TokenStream, specs: Sequence[NgramSpec], title: str) -> None:

@@ -60,6 +60,12 @@ def cache(
         int,
         typer.Option(metavar="N", min=1, help="Tokens of a document a turn: drafted and kept."),
     ] = 1,
+    request_tokens: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N", help="With --concurrency: cut longer documents into requests of N tokens."
+        ),
+    ] = None,
     row_dtype: Annotated[
         RowDtype, typer.Option("--row-dtype", help="Type of the rows in memory.")
     ] = "bf16",
@@ -107,7 +113,7 @@ def cache(
 ) -> None:
     """Where table rows can live: what a cache would hit on your text, and what feeds the rest.
 
-    Example: ngscale cache longcat-flash-lite --tokens 200K --concurrency 16
+    Example: ngscale cache longcat-flash-lite --tokens 200K --concurrency 16 --request-tokens 1K
     """
     if trace is not None and (corpus is not None or tokenizer is not None):
         raise UsageError("--trace stands for the text; it takes no --corpus and no --tokenizer")
@@ -115,6 +121,8 @@ def cache(
         raise UsageError("--trace has an order of its own; no --concurrency, no --lookahead")
     if lookahead > 1 and concurrency == 1:
         raise UsageError("--lookahead goes with --concurrency: one document has nobody to wait for")
+    if request_tokens is not None and concurrency == 1:
+        raise UsageError("--request-tokens goes with --concurrency: prefill has no turns")
     if sample is not None and not 0 < sample <= 1:
         raise UsageError(f"--sample {sample}: is a share of the rows, above 0 and at most 1")
     targets = _targets(miss_ratio)
@@ -143,10 +151,17 @@ def cache(
             vocab_size=vocab_size,
             on_bad_record=on_bad_record,
         )
-        order = Order(concurrency=concurrency, lookahead=lookahead, max_tokens=parse_count(tokens))
+        order = Order(
+            concurrency=concurrency,
+            lookahead=lookahead,
+            request_tokens=None if request_tokens is None else parse_count(request_tokens),
+            max_tokens=parse_count(tokens),
+        )
         stream = _hashed_ids(stream, tables.compressed_vocab, tokenizer, order.max_tokens)
         source, num_positions = runs.text_source(stream, tables, order)
         inputs |= {"ids": stream.vocab_size, "concurrency": concurrency, "lookahead": lookahead}
+        if order.request_tokens is not None:
+            inputs["request_tokens"] = order.request_tokens
     step = concurrency * lookahead if concurrency > 1 else runs.PREFILL_STEP_TOKENS
     request = runs.Request(
         levels=levels,

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -11,6 +12,7 @@ from ngscale.cache.reuse import StackDistances, curve_of
 from ngscale.cache.sampling import Samples
 from ngscale.cache.scopes import Scope
 from ngscale.cache.trace import Rows
+from ngscale.errors import ResourceError
 from ngscale.numbering import Numbering
 from tests import reference
 
@@ -53,6 +55,27 @@ def test_the_second_half_is_what_counts(
         assert ratio == misses / len(second)
     assert found.working_set[-1].so_far == len(set(whole))
     assert found.working_set[-1].tokens == len(trace)
+
+
+def test_memory_is_kept_to() -> None:
+    """Rows that never recur: 80 bytes each and more, twice over while an array grows."""
+
+    def source() -> Iterator[Rows]:
+        yield from np.array_split(np.arange(200_000).reshape(-1, 2), 10)
+
+    def run(max_bytes: int) -> None:
+        measure(
+            source,
+            BOTH,
+            num_positions=100_000,
+            rows_per_page=1,
+            with_clock=False,
+            max_bytes=max_bytes,
+        )
+
+    run(200 * 2**20)
+    with pytest.raises(ResourceError, match=r"pages of both need more than 8.00 MiB.*--sample"):
+        run(8 * 2**20)
 
 
 def zipf(length: int) -> np.ndarray:

@@ -47,17 +47,25 @@ def test_documents_take_turns(lengths: list[int], concurrency: int, lookahead: i
     assert found.tolist() == reference.in_turn(lengths, concurrency, lookahead)
 
 
-@given(DOCUMENTS, st.integers(1, 4), st.integers(1, 3), st.integers(1, 60))
+@given(
+    DOCUMENTS,
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.none() | st.integers(1, 5),
+    st.integers(1, 60),
+)
 def test_rows_are_those_of_each_document_alone(
-    documents: list[list[int]], concurrency: int, lookahead: int, most: int
+    documents: list[list[int]], concurrency: int, lookahead: int, cut: int | None, most: int
 ) -> None:
     """Whatever was read before: by the exact definition, of each document by itself."""
-    order = Order(concurrency=concurrency, lookahead=lookahead, max_tokens=most)
+    order = Order(concurrency=concurrency, lookahead=lookahead, request_tokens=cut, max_tokens=most)
     alone = [row for document in documents for row in row_ids_exact(document, SPEC)]
     lengths, left = [], most
     for document in documents:
         lengths.append(min(left, len(document)))
         left -= lengths[-1]
+    if cut is not None and concurrency > 1:
+        lengths = [min(cut, n - at) for n in lengths for at in range(0, n, cut)]
     read = reference.in_turn([n for n in lengths if n], concurrency, lookahead)
     expected = [[*alone[at], *alone[at]] for at in read]
     assert rows(documents, order, (SPEC, SPEC)) == expected

@@ -1,6 +1,7 @@
 """``ngscale cache`` from the outside: the answer, the record, and what it refuses."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from ngscale.cache import run as runs
+from ngscale.cache.measure import Measured, Source, measure
+from ngscale.cache.scopes import Scope
 from ngscale.cache.trace import Order, rows_of_text
 from ngscale.cli import app
 from ngscale.commands.source import read_source
+from ngscale.compressed_ids import compressed_ids
 from ngscale.ngram_config import read_specs
 from ngscale.presets import resolve
+from ngscale.tokenizer import load_tokenizer
 from tests import reference
 
 LITE = "longcat-flash-lite"
@@ -36,7 +42,11 @@ def lite() -> dict[str, Any]:
 
 
 def test_the_answer_names_a_cache_and_the_slowest_tier(lite: dict[str, Any]) -> None:
-    assert lite["answer"].startswith("Rows of longcat-flash-lite on this text: an LRU cache")
+    answer = lite["answer"]
+    assert answer.startswith("longcat-flash-lite on 3,000 tokens of emma.txt, pride_and_prejudice")
+    new = lite["scopes"][-1]["new_share"]
+    assert f"{new:.2%} of the reads are of rows never read before" in answer
+    assert "an LRU cache misses" in answer
     assert "nvme-pm9a3 saturates first" in lite["answer"]
     assert "(not validated)" in lite["answer"]
 
@@ -87,7 +97,8 @@ def test_anchors_are_those_of_the_budget(lite: dict[str, Any]) -> None:
 
 def test_a_report_has_its_figures_and_data(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    assert run(LITE, *SHORT, "--concurrency", "2", "--out", str(tmp_path)).exit_code == 0
+    turns = ("--concurrency", "8", "--request-tokens", "100")
+    assert run(LITE, *SHORT, *turns, "--out", str(tmp_path)).exit_code == 0
     record = json.loads((tmp_path / "record.json").read_text())
     assert (tmp_path / "README.md").read_text().splitlines()[0] == record["answer"]
     figures = {path.name for path in (tmp_path / "figures").glob("*.svg")}
@@ -114,6 +125,74 @@ def test_samples_come_with_intervals(lite: dict[str, Any]) -> None:
         assert abs(last["lru"] - known["lru"]) < 3 * last["lru_half_width"]
 
 
+def test_bytes_missed_to_a_tier_are_rows_missed_to_it(lite: dict[str, Any]) -> None:
+    """256 columns in bf16; the tiers after the first are asked for its misses."""
+    for tier in lite["tiers"]:
+        assert tier["bytes_asked"] == pytest.approx(512 * tier["rows_asked"])
+    first, second, third = lite["tiers"]
+    assert second["rows_asked"] == pytest.approx(first["rows_asked"] - first["rows_served"])
+    assert third["rows_asked"] == pytest.approx(second["rows_asked"] - second["rows_served"])
+    assert {device["tier"] for device in lite["devices"]} >= {"nvlink-h100", "nvme-pm9a3"}
+
+
+def test_every_table_of_lite_is_beyond_32_bit_offsets(lite: dict[str, Any]) -> None:
+    """10.2 million rows x 256 columns (config.json of LongCat-Flash-Lite) against 2**31."""
+    assert len(lite["offsets"]) == 13
+    assert all(one["wide"] for one in lite["offsets"])
+    assert lite["offsets"][0]["elements"] == (78 * 131_072 + 1) * 256
+
+
+def test_flags_are_those_of_the_model_and_carry_a_size(lite: dict[str, Any]) -> None:
+    assert lite["engine_flags"] == []
+    qwen = document("qwen3.8-flash-next", *SHORT, "--miss-ratio", "0.95")
+    needed = qwen["scopes"][-1]["smallest"][0]["lru_bytes"]
+    flags = {flag["engine"]: flag["flag"] for flag in qwen["engine_flags"]}
+    assert flags["MTPLX"] == f"MTPLX_NGRAM_HOT_MB={-(-needed // 10**6)}"
+    assert flags["SGLang"] == "--ple-offload-embedding"
+
+
+def test_a_smaller_tokenizer_is_told(tmp_path: Path) -> None:
+    result = run("qwen3.8-flash-next", *SHORT, "--miss-ratio", "0.95", "--out", str(tmp_path))
+    assert result.exit_code == 0, result.stderr
+    told = "The text has 32,768 ids and the design hashes 248,320"
+    assert told in (tmp_path / "README.md").read_text()
+
+
+def test_compressed_ids_are_hashed_where_a_design_wants_them() -> None:
+    """Engram merges tokens of equal normal form: rows are those of the merged ids."""
+    found = document("deepseek-v4.1-flash", *SHORT)
+    stream, _ = read_source(None, None)
+    merged = compressed_ids(load_tokenizer("bpe-32768").backend)
+    assert found["inputs"]["ids"] == merged.max() + 1 < 32_768
+    specs = read_specs(resolve("deepseek-v4.1-flash"))
+    (rows,) = rows_of_text(
+        replace(stream, tokens=merged[stream.tokens[:3000]]), specs, Order(max_tokens=3000)
+    )
+    assert found["scopes"][-1]["accesses"] == 1500 * 48
+    second = {(table, row) for pos in rows[1500:].tolist() for table, row in enumerate(pos)}
+    assert found["scopes"][-1]["distinct_pages"] == len(second)
+
+
+def test_an_interrupted_run_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lite: dict[str, Any]
+) -> None:
+    """Killed at the orders, after every table: 130, and then the record of a whole run."""
+    arguments = (LITE, *SHORT, "--ranks", "3")
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "measure", _until_orders)
+        assert run(*arguments).exit_code == 130
+    result = run(*arguments, "--json")
+    assert "12 parts of 17 were there already" in result.stderr
+    assert json.loads(result.stdout)["scopes"] == lite["scopes"]
+    assert run(*arguments, "--json").stdout == result.stdout
+
+
+def _until_orders(rows: Source, scope: Scope, **options: Any) -> Measured:
+    if scope.kind != "table":
+        raise KeyboardInterrupt
+    return measure(rows, scope, **options)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -129,7 +208,12 @@ def test_samples_come_with_intervals(lite: dict[str, Any]) -> None:
         ((LITE, "--tier", "hbm-h100=0", "--tier", "nvme-pm9a3"), 2, "amount of memory"),
         ((LITE, "--tier", "nvme-pm9a3:bandwidth=-1"), 2, "a device can have"),
         ((LITE, "--tokens", "1"), 9, "no two halves"),
-        (("deepseek-v4.1-flash",), 2, "compressed ids"),
+        ((LITE, *SHORT, "--max-memory", "1K"), 6, "--sample"),
+        ((LITE, *SHORT, "--max-memory", "nothing"), 2, "amount of memory"),
+        ((LITE, "--tier", "hbm-h100=1K", "--tier", "nvme-pm9a3:latency=0"), 2, "device can have"),
+        ((LITE, *SHORT, "--tier", "hbm-h100=1", "--tier", "nvme-pm9a3"), 2, "than one page of 512"),
+        ((LITE, *SHORT, "--concurrency", "9"), 2, "has 1 sequences; cut its documents"),
+        ((LITE, "--request-tokens", "1K"), 2, "goes with --concurrency"),
     ],
 )
 def test_mistakes_are_one_line_and_their_code(

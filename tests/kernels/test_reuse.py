@@ -1,13 +1,14 @@
 """Stack distances, CLOCK and sampling against plain Python."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ngscale.cache import static_hot
 from ngscale.cache.clock import Clock
 from ngscale.cache.reuse import StackDistances, curve_of
-from ngscale.kernels.reuse import sampled
+from ngscale.kernels.reuse import GROUP_BITS, enter, sampled, stack_distances
 from ngscale.numbering import Numbering
 from tests.reference import (
     clock_misses,
@@ -31,9 +32,9 @@ def test_distances_are_depths_in_mattsons_stack(chunks: list[list[int]]) -> None
     assert stack.live == numbering.used == len(set(trace))
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 3000), st.integers(1, 6000))
+@given(st.integers(0, 2**32 - 1), st.integers(1, 6000), st.integers(1, 20_000))
 def test_distances_survive_growth_and_renumbering(seed: int, rows: int, length: int) -> None:
-    """Beyond the first 1,024 times, with rows that recur soon and rows that hardly do."""
+    """Beyond the first 4,096 times, with rows that recur soon and rows that hardly do."""
     generator = np.random.default_rng(seed)
     trace = np.minimum(generator.geometric(3 / (rows + 2), length), generator.integers(1, rows + 1))
     numbering, stack = Numbering(), StackDistances()
@@ -45,6 +46,37 @@ def test_distances_survive_growth_and_renumbering(seed: int, rows: int, length: 
         trace.tolist(), size
     )
     assert curve_of(stack.histogram(), distinct=stack.live).num_accesses == length
+
+
+@pytest.mark.parametrize("start", [2**18 - 40, 2**24 - 40, 2**24 + 2**18 + 7])
+def test_distances_are_right_where_sums_begin_anew(start: int) -> None:
+    """So many rows once each, then a hundred of them again: by counting, row by row."""
+    capacity = -(-(start + 200) // GROUP_BITS) * GROUP_BITS
+    last = np.arange(start, dtype=np.int32)
+    slot_at = np.empty(capacity, np.int32)
+    slot_at[:start] = last
+    marks = np.zeros(capacity // 64, np.uint64)
+    sums = (
+        np.zeros(capacity // 64, np.int16),
+        np.zeros(-(-capacity // 2**18) * 64, np.int32),
+        np.zeros(-(-capacity // 2**24) * 64, np.int32),
+    )
+    enter(marks, *sums, start)
+    generator = np.random.default_rng(start)
+    wanted = generator.integers(0, start, 100)
+    wanted[::3] = start - 1 - generator.integers(0, 5, len(wanted[::3]))
+    distances = np.empty(100, np.int32)
+    done = stack_distances(wanted, last, slot_at, marks, *sums, start, start, distances)
+    assert done == (100, start + 100, start)
+    again: list[int] = []
+    for row, distance in zip(wanted.tolist(), distances.tolist(), strict=True):
+        if row in again:
+            expected = len(again) - again.index(row)
+            again.remove(row)
+        else:  # the rows after it that did not come again, those that did, and itself
+            expected = start - row + sum(other < row for other in again)
+        again.append(row)
+        assert distance == expected
 
 
 @given(TRACES, st.integers(1, 30))
