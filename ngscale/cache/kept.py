@@ -6,20 +6,19 @@ The caller names ``root`` after everything these are a function of (``identity``
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ngscale.cache.measure import Source
+from ngscale.cache.measure import Advance, Source, nobody
 from ngscale.cache.trace import CHUNK, Rows
 from ngscale.ngram_runs import replacing, work_directory
 
 _FORMAT = 1
 """Raised with whatever changes the parts of equal inputs."""
-Advance = Callable[[int], object]
 
 
 def identity(inputs: Mapping[str, Any]) -> str:
@@ -57,12 +56,21 @@ class Parts:
         """Where the trace is kept while it is needed."""
         return self._root / "rows.i32"
 
+    def lacks(self, names: Iterable[str]) -> bool:
+        """Whether one of these parts has to be made."""
+        return any(not (self._root / f"{name}.json").exists() for name in names)
+
+    def hash_rows(self, advance: Advance = nobody) -> None:
+        """Write the trace to a file that is whole or not there; ``advance`` is told positions."""
+        if self.rows_path.exists():
+            return
+        with replacing(self.rows_path) as temporary, temporary.open("wb") as file:
+            for rows in self._source():
+                file.write(rows.astype("<i4").data)
+                advance(len(rows))
+
     def _rows(self) -> Source:
-        """The trace, from a file that is whole or not there."""
-        if not self.rows_path.exists():
-            with replacing(self.rows_path) as temporary, temporary.open("wb") as file:
-                for rows in self._source():
-                    file.write(rows.astype("<i4").data)
+        self.hash_rows()
         held = np.memmap(self.rows_path, "<i4", "r", shape=self._shape)
 
         def again() -> Iterator[Rows]:

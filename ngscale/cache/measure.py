@@ -27,10 +27,10 @@ NUM_CLOCK_SIZES = 6
 Source = Callable[[], Iterator[Rows]]
 """The trace from its beginning, as often as it is asked for."""
 Advance = Callable[[int], object]
-"""Told the reads just counted."""
+"""Told how much has just been done: reads counted, positions hashed."""
 
 
-def nobody(reads: int, /) -> None:
+def nobody(steps: int, /) -> None:
     """The ``Advance`` of a caller who does not ask."""
 
 

@@ -11,8 +11,16 @@ from ngscale import presets
 from ngscale.cache import trace
 from ngscale.cache.engines import FLAGS
 from ngscale.cache.feeding import Level, Served, alone, asked_of, check_room, serve
-from ngscale.cache.kept import Advance, identity, parts_of_run
-from ngscale.cache.measure import Measured, Source, check_memory, log_sizes, measure, parts
+from ngscale.cache.kept import identity, parts_of_run
+from ngscale.cache.measure import (
+    Advance,
+    Measured,
+    Source,
+    check_memory,
+    log_sizes,
+    measure,
+    parts,
+)
 from ngscale.cache.sampling import SampledCurve, Samples
 from ngscale.cache.scopes import Scope, scopes
 from ngscale.cache.sharding import offsets, splits
@@ -164,7 +172,11 @@ def run(
     root = keep.directory / identity({**described, "num_positions": num_positions})
     num_tables = sum(spec.num_tables for spec in tables.specs)
     wanted = scopes(tables.specs)
+    names = ["sampled"] if request.sample is not None else [scope.name for scope in wanted]
     with parts_of_run(root, source, (num_positions, num_tables)) as kept:
+        if kept.lacks([*names, "ranks"]):
+            with progress("positions hashed", num_positions) as advance:
+                kept.hash_rows(advance)
         if request.sample is None:
             # The rows of every scope, and those with CLOCK again.
             weights = [len(scope.tables) * (1 + _with_clock(scope)) for scope in wanted]

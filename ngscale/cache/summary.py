@@ -243,12 +243,16 @@ def _tiers(found: Mapping[str, Any], step_tokens: int) -> Section:
             columns=(
                 Column(key="tier", title="tier"),
                 Column(key="name", title="what"),
-                Column(key="slow_down", title="published, time/token", spec=".2%"),
+                Column(key="lost", title="tokens/s lost", spec=".2%"),
+                Column(key="slow_down", title="as time/token", spec=".2%"),
                 Column(key="predicted", title="predicted", spec=".2%"),
                 Column(key="ratio", title="ratio", spec=".2f"),
                 Column(key="source", title="source"),
             ),
-            rows=found["anchors"],
+            rows=[
+                {**anchor, "lost": anchor["slow_down"] / (1 + anchor["slow_down"])}
+                for anchor in found["anchors"]
+            ],
         ),
     )
     sources = tuple(f"{tier['name']}: {tier['source']}." for tier in found["tiers"])
@@ -475,13 +479,14 @@ def _ranks(found: Mapping[str, Any], inputs: Mapping[str, Any]) -> Section:
 
 def _offsets(found: Mapping[str, Any]) -> Section:
     wide = [one["stored"] for one in found["offsets"] if one["wide"]]
-    total = len(found["offsets"])
-    what = "None needs" if not wide else f"{len(wide)} of {total} need"
+    if len(wide) == len(found["offsets"]):
+        what = "every one of these needs 64"
+    else:
+        what = f"64 are needed by {', '.join(wide)}" if wide else "none of these needs more"
     return Section(
         heading="32-bit offsets",
         paragraphs=(
-            f"A row begins at its id times the columns; 32 bits reach 2^31 elements. {what} 64: "
-            f"{', '.join(wide) or 'every table fits'}.",
+            f"A row begins at its id times the columns; 32 bits reach 2^31 elements: {what}.",
         ),
         tables=(
             Table(
