@@ -366,7 +366,7 @@ def splitmix64(value: int) -> int:
 
 def in_turn(lengths: Sequence[int], concurrency: int, lookahead: int) -> list[int]:
     """Positions of documents that take turns, simulated turn by turn."""
-    waiting = []
+    waiting: list[list[int]] = []
     for length in lengths:
         start = waiting[-1][-1] + 1 if waiting else 0
         waiting.append(list(range(start, start + length)))

@@ -91,7 +91,8 @@ class Samples:
     @property
     def num_bytes(self) -> int:
         """Of all it holds."""
-        return sum(held.num_bytes for held in (*self._numberings, *self._stacks))
+        pairs = zip(self._numberings, self._stacks, strict=True)
+        return sum(numbering.num_bytes + stack.num_bytes for numbering, stack in pairs)
 
     def start(self) -> None:
         """Count from here on: what came before only warmed the cache."""

@@ -84,11 +84,11 @@ def sequences(stream: TokenStream, order: Order) -> Int64[np.ndarray, " sequence
     """
     ends = np.minimum(stream.doc_starts[1:], min(stream.num_tokens, order.max_tokens))
     lengths = ends - stream.doc_starts[:-1]
-    lengths = lengths[lengths > 0]
+    lengths = np.asarray(lengths[lengths > 0], np.int64)
     if (most := order.request_tokens) is None:
         return lengths
     counts = -(-lengths // most)
-    cut = np.full(counts.sum(), most)
+    cut = np.full(counts.sum(), most, np.int64)
     cut[np.cumsum(counts) - 1] = lengths - (counts - 1) * most
     return cut
 

@@ -46,7 +46,7 @@ def stack_distances(slots, last, slot_at, marks, words, groups, regions, now, li
     for start in range(0, count, _AHEAD):
         end = min(start + _AHEAD, count)
         for at in range(start, end):
-            ahead[at - start] = max(np.int64(last[slots[at]]), 0) >> 6
+            ahead[at - start] = np.int64(max(last[slots[at]], 0)) >> 6
         for at in range(end - start):
             touched[at] = marks[ahead[at]] ^ np.uint64(words[ahead[at]])
         for at in range(start, end):
