@@ -132,7 +132,7 @@ def text_source(stream: TokenStream, tables: Tables, order: trace.Order) -> tupl
 
 def file_source(path: Path, tables: Tables) -> tuple[Source, int]:
     """The trace of a file, and its positions; the whole file is checked."""
-    total = sum(len(rows) for rows in trace.rows_of_file(path, tables.specs))
+    total = trace.check_file(path, tables.specs)
     return lambda: trace.rows_of_file(path, tables.specs), total
 
 

@@ -25,6 +25,9 @@ CHUNK = 2**14
 _TABLE_SHIFT = 32
 """Row ids are below 2**31 (``spec.MAX_TABLE_ROWS``)."""
 
+_ENOUGH = 64
+"""Different rows that a hash puts into the same half of a table once in 2**63 times."""
+
 Rows = Int64[np.ndarray, "positions tables"]
 
 
@@ -138,6 +141,32 @@ def rows_of_file(path: Path, specs: Sequence[NgramSpec]) -> Iterator[Rows]:
                 f"which has {sizes[table]}; it is of another design"
             )
         yield rows
+
+
+def check_file(path: Path, specs: Sequence[NgramSpec]) -> int:
+    """Positions of a file, all of whose rows have been looked at.
+
+    Raises:
+        InputError: as ``rows_of_file``; or many different rows and none in a table's upper half.
+    """
+    tables = [
+        (order, spec.table_rows[i]) for spec in specs for i, order in enumerate(spec.table_orders)
+    ]
+    total, highest = 0, np.full(len(tables), NO_ROW)
+    different = [0] * len(tables)
+    for rows in rows_of_file(path, specs):
+        if not total:
+            different = [len(np.unique(column)) for column in rows.T]
+        total += len(rows)
+        highest = np.maximum(highest, rows.max(axis=0))
+    for table, (order, size) in enumerate(tables):
+        # A table of order 1 is read by token id, and small ids are the frequent ones.
+        if order > 1 and different[table] > _ENOUGH and highest[table] < size // 2:
+            raise InputError(
+                f"{path}: of {size} rows of table {table} none beyond {highest[table]} is read; it "
+                "is of another design"
+            )
+    return total
 
 
 def page_keys(

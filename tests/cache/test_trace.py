@@ -1,5 +1,6 @@
 """Which rows are read, in which order."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngscale.cache.trace import Order, in_turn, page_keys, rows_of_file, rows_of_text
+from ngscale.cache.trace import (
+    Order,
+    check_file,
+    in_turn,
+    page_keys,
+    rows_of_file,
+    rows_of_text,
+)
 from ngscale.errors import InputError
 from ngscale.hashing.definition import row_ids_exact
 from ngscale.policy import mode_policy
@@ -98,6 +106,17 @@ def test_traces_of_another_design_are_refused(
     np.save(tmp_path / "rows.npy", held)
     with pytest.raises(InputError, match=message):
         list(rows_of_file(tmp_path / "rows.npy", [SPEC]))
+
+
+def test_a_trace_of_smaller_tables_is_refused(tmp_path: Path) -> None:
+    """Rows that all exist, but lie in the lower half: no hash of this design does that."""
+    held = np.random.default_rng(0).integers(0, 200, (500, 4))
+    np.save(tmp_path / "rows.npy", held)
+    own = replace(SPEC, table_rows=(211, 223, 227, 229))
+    assert check_file(tmp_path / "rows.npy", [own]) == 500
+    other = replace(SPEC, table_rows=(211, 223, 419, 229))
+    with pytest.raises(InputError, match="419 rows of table 2 none beyond 199 is read"):
+        check_file(tmp_path / "rows.npy", [other])
 
 
 def test_a_truncated_trace_is_refused(tmp_path: Path) -> None:
