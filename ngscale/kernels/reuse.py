@@ -6,7 +6,7 @@ al., 1970, doi:10.1147/sj.92.0078). Times of last accesses are bits of a bitmap.
 a time is read from sums that begin anew every 64 words, 64 groups of words and 64 regions of
 groups; the sums behind a cleared bit are lowered by one, 64 neighbours at once, whatever the bit's
 place: no loop whose length the branch predictor would have to guess. (A Fenwick tree over blocks of
-512 times instead of the sums: 1.5 to 1.8 times as long.)
+512 times instead of the sums: 1.5 to 2.1 times as long.)
 """
 
 import numpy as np
