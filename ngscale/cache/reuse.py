@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 _GROUP_BITS, _REGION_BITS = 2**12, 2**18
-"""As in ``ngscale/kernels/reuse.py``."""
+"""Times of a group of 64 words, and of a region of 64 groups (``ngscale/kernels/reuse.py``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -14,9 +14,6 @@ from numba import njit
 
 from ngscale.kernels.bitmap import popcount
 
-GROUP_BITS = 64 * 64
-"""Times of a group of words: the capacity is a multiple of it."""
-REGION_BITS = 64 * GROUP_BITS
 _AHEAD = 64
 """Accesses whose cache lines are touched before they are needed, so that misses overlap."""
 _ONE = np.uint64(1)
@@ -34,11 +31,11 @@ def stack_distances(slots, last, slot_at, marks, words, groups, regions, now, li
 
     Stops before ``slots`` end where time reaches its capacity; returns (accesses done, now, live).
     slots: int64 [n], below len(last); last: int32 [slots], time of the last access, -1 for none;
-    slot_at: int32 [capacity], the slot accessed at each time; marks: uint64 [capacity / 64], the
-    times that are some row's last; words: int16 [capacity / 64], marks before each word in its
-    group; groups: int32 [a multiple of 64], before each group in its region; regions: int32 [a
-    multiple of 64], before each region; all three up to ``now`` alone; now, live: int64, times
-    used, rows seen; distances: int32 [n], written.
+    slot_at: int32 [capacity, a multiple of 4,096], the slot accessed at each time; marks: uint64
+    [capacity / 64], the times that are some row's last; words: int16 [capacity / 64], marks before
+    each word in its group; groups: int32 [a multiple of 64], before each group in its region;
+    regions: int32 [a multiple of 64], before each region; all three up to ``now`` alone; now, live:
+    int64, times used, rows seen; distances: int32 [n], written.
     """
     count = min(len(slots), len(slot_at) - now)
     ahead = np.empty(_AHEAD, np.int64)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ngscale.cache import static_hot
 from ngscale.cache.clock import Clock
 from ngscale.cache.reuse import StackDistances, curve_of
-from ngscale.kernels.reuse import GROUP_BITS, enter, sampled, stack_distances
+from ngscale.kernels.reuse import enter, sampled, stack_distances
 from ngscale.numbering import Numbering
 from tests.reference import (
     clock_misses,
@@ -51,7 +51,7 @@ def test_distances_survive_growth_and_renumbering(seed: int, rows: int, length: 
 @pytest.mark.parametrize("start", [2**18 - 40, 2**24 - 40, 2**24 + 2**18 + 7])
 def test_distances_are_right_where_sums_begin_anew(start: int) -> None:
     """So many rows once each, then a hundred of them again: by counting, row by row."""
-    capacity = -(-(start + 200) // GROUP_BITS) * GROUP_BITS
+    capacity = -(-(start + 200) // 2**12) * 2**12
     last = np.arange(start, dtype=np.int32)
     slot_at = np.empty(capacity, np.int32)
     slot_at[:start] = last
