@@ -17,7 +17,7 @@ from ngscale.cache.measure import Advance, Source, nobody
 from ngscale.cache.trace import CHUNK, Rows
 from ngscale.ngram_runs import replacing, work_directory
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised with whatever changes the parts of equal inputs."""
 
 

@@ -139,9 +139,9 @@ def check_memory(held: int, max_bytes: int | None, scope: Scope, positions: int)
         )
 
 
-def log_sizes(largest: int, number: int) -> list[int]:
-    """Distinct sizes from a thousandth of the largest on, evenly spaced in the logarithm."""
-    low = max(1.0, largest / 1000)
+def log_sizes(largest: int, number: int, *, span: int = 1000) -> list[int]:
+    """Distinct sizes from largest / span on, evenly spaced in the logarithm."""
+    low = max(1.0, largest / span)
     return sorted({round(size) for size in np.geomspace(low, max(low, largest), number)})
 
 

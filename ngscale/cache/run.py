@@ -34,6 +34,8 @@ from ngscale.tiers import anchors
 from ngscale.tokens import TokenStream
 
 NUM_SIZES = 41
+SPAN = 100_000
+"""Largest over smallest size of an exact curve: source code recurs within some hundred rows."""
 NUM_SAMPLES = 5
 PREFILL_STEP_TOKENS = 4096
 
@@ -332,7 +334,7 @@ def _flags(tables: Tables, smallest: Sequence[Mapping[str, Any]]) -> list[dict[s
 
 
 def _exact_scope(one: Measured, tables: Tables, request: Request) -> dict[str, Any]:
-    sizes = log_sizes(one.working_set[-1].so_far, NUM_SIZES)
+    sizes = log_sizes(one.working_set[-1].so_far, NUM_SIZES, span=SPAN)
     page = tables.bytes_per_page
     curve = [
         {
