@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ngscale import budget
 from ngscale.audit import summary as audit_summary
+from ngscale.cache import summary as cache_summary
 from ngscale.collisions import hit_rate, recommend, summary
 from ngscale.plan import pages as plan_pages
 from ngscale.records import Report, RunRecord, read_record
@@ -38,6 +39,8 @@ def build_report(record: RunRecord) -> Report:
         return budget.report(record)
     if record.verb == "plan":
         return plan_pages.build_report(record)
+    if record.verb == "cache":
+        return cache_summary.build_report(record)
     if record.verb == "lattice-score":
         return lattice_score.build_report(record)
     if record.verb == "adaptive-sweep":

@@ -1,7 +1,7 @@
 """Plain-Python twins of every kernel. Imports nothing of the package."""
 
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import product
@@ -302,3 +302,80 @@ def merge_tables(
     """(n-gram, newest token first, and its count) of both, sorted from the oldest token on."""
     added = Counter(left) + Counter(right)
     return sorted(added.items(), key=lambda item: item[0][::-1])
+
+
+def lru_distances(trace: Sequence[int]) -> list[int]:
+    """Mattson's stack, most recent last: how deep each row lies; 0 where it is not in it."""
+    stack: list[int] = []
+    found = []
+    for row in trace:
+        found.append(len(stack) - stack.index(row) if row in stack else 0)
+        if row in stack:
+            stack.remove(row)
+        stack.append(row)
+    return found
+
+
+def lru_misses(trace: Sequence[int], size: int) -> int:
+    """An ordered dict that drops its oldest row, one cache size at a time."""
+    held: OrderedDict[int, None] = OrderedDict()
+    misses = 0
+    for row in trace:
+        if row in held:
+            held.move_to_end(row)
+            continue
+        misses += 1
+        held[row] = None
+        if len(held) > size:
+            held.popitem(last=False)
+    return misses
+
+
+def clock_misses(trace: Sequence[int], size: int) -> int:
+    """Corbato's CLOCK as a queue: a referenced head goes to the back, unreferenced, and stays."""
+    queue: list[int] = []
+    referenced: set[int] = set()
+    misses = 0
+    for row in trace:
+        if row in queue:
+            referenced.add(row)
+            continue
+        misses += 1
+        if len(queue) == size:
+            while queue[0] in referenced:
+                referenced.remove(queue[0])
+                queue.append(queue.pop(0))
+            queue.pop(0)
+        queue.append(row)
+    return misses
+
+
+def static_hot_misses(ranking: Sequence[int], trace: Sequence[int], size: int) -> int:
+    """A cache filled with the rows most frequent in ``ranking``, first seen first, and kept."""
+    held = {row for row, _ in Counter(ranking).most_common(size)}
+    return sum(row not in held for row in trace)
+
+
+def splitmix64(value: int) -> int:
+    """The output function of Steele et al., 2014."""
+    wrap = 2**64 - 1
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 & wrap
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB & wrap
+    return value ^ (value >> 31)
+
+
+def in_turn(lengths: Sequence[int], concurrency: int, lookahead: int) -> list[int]:
+    """Positions of documents that take turns, simulated turn by turn."""
+    waiting: list[list[int]] = []
+    for length in lengths:
+        start = waiting[-1][-1] + 1 if waiting else 0
+        waiting.append(list(range(start, start + length)))
+    seats: list[list[int]] = [[] for _ in range(concurrency)]
+    found: list[int] = []
+    while waiting or any(seats):
+        for seat in seats:
+            if not seat and waiting:
+                seat.extend(waiting.pop(0))
+            found += seat[:lookahead]
+            del seat[:lookahead]
+    return found

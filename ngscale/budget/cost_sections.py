@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ngscale.budget.placement import MAX_MISS
 from ngscale.records import Column, Section, Table
+from ngscale.tiers import MAX_MISS
 from ngscale.units import format_bytes, format_count
 
 _TABLE_OPTIMIZERS = {

@@ -9,10 +9,10 @@ from typing import Any
 from ngscale.budget import flops, memory
 from ngscale.budget.arithmetic import Line
 from ngscale.budget.parallel import Ranks, Stage, split
-from ngscale.budget.placement import TIERS, TableReads, anchors, feed, is_validated
 from ngscale.design import Design
 from ngscale.params import Dtype, bytes_per_parameter, parameter_groups
 from ngscale.spec import MAX_TABLE_ROWS
+from ngscale.tiers import TIERS, TableReads, anchors, feed, is_validated
 
 _DTYPES: tuple[Dtype, ...] = ("fp8", "bf16", "fp32")
 

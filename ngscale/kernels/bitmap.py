@@ -86,7 +86,7 @@ def held_twice(pairs, twice):
 
 
 @njit(cache=True, nogil=True)
-def _popcount(bits):
+def popcount(bits):
     """Set bits of a word. LLVM knows this form, with the wrapping product, as one instruction.
 
     As Python (JIT off) the product does not wrap, and its upper bits are masked.
@@ -105,8 +105,8 @@ def count(words, origin, rows, every):
     whole = table[: rows >> 6]
     total = np.int64(0)
     for word in range(len(whole)):  # over the words themselves it is not vectorised: 5x slower
-        total += _popcount(whole[word] & every)
+        total += popcount(whole[word] & every)
     if rows & 63:
         rest = (np.uint64(1) << np.uint64(rows & 63)) - np.uint64(1)
-        total += _popcount(table[rows >> 6] & rest & every)
+        total += popcount(table[rows >> 6] & rest & every)
     return total

@@ -4,6 +4,8 @@ import numpy as np
 from numba import njit
 
 _EMPTY = -1
+_AHEAD = 64
+"""Rows whose cache lines are touched before they are needed, so that misses overlap."""
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """2**64 over the golden ratio (Knuth, The Art of Computer Programming 3, sec. 6.4)."""
 
@@ -18,16 +20,25 @@ def find_or_add(index, seen, used, wanted, slots):
     """
     mask = np.int64(len(index) - 1)
     shift = _shift(len(index))
-    for i in range(len(wanted)):
-        row = wanted[i]
-        place = np.int64((np.uint64(row) * _MULTIPLIER) >> shift) & mask
-        while index[place] != _EMPTY and seen[index[place]] != row:
-            place = (place + 1) & mask
-        if index[place] == _EMPTY:
-            index[place] = used
-            seen[used] = row
-            used += 1
-        slots[i] = index[place]
+    places = np.empty(_AHEAD, np.int64)
+    touched = np.empty(_AHEAD, np.int64)  # written, never read: what counts are the loads
+    for start in range(0, len(wanted), _AHEAD):
+        end = min(start + _AHEAD, len(wanted))
+        for i in range(start, end):
+            place = np.int64((np.uint64(wanted[i]) * _MULTIPLIER) >> shift) & mask
+            places[i - start] = place
+            touched[i - start] = index[place]
+        for i in range(end - start):
+            touched[i] = seen[max(touched[i], 0)]
+        for i in range(start, end):
+            row, place = wanted[i], places[i - start]
+            while index[place] != _EMPTY and seen[index[place]] != row:
+                place = (place + 1) & mask
+            if index[place] == _EMPTY:
+                index[place] = used
+                seen[used] = row
+                used += 1
+            slots[i] = index[place]
     return used
 
 

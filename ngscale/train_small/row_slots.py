@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
+from ngscale.numbering import Numbering
+
 _FIRST_CAPACITY = 1024
 _GROWTH = 1.5
 
@@ -20,8 +22,9 @@ _GROWTH = 1.5
 class Slots(Protocol):
     """Rows -> slots."""
 
-    capacity: int
-    """Slots there is room for; state arrays are as long."""
+    @property
+    def capacity(self) -> int:
+        """Slots there is room for; state arrays are as long."""
 
     def find_or_add(self, rows: Int64[Tensor, " n"], count: Tensor | None) -> Int64[Tensor, " n"]:
         """A slot for each of ``rows``, distinct as far as ``count`` says (all, where None)."""
@@ -37,26 +40,26 @@ class HostSlots:
     """A hash table in the memory of the host."""
 
     def __init__(self) -> None:
-        self.capacity = _FIRST_CAPACITY
-        self.used = 0
-        self._seen = np.empty(self.capacity, np.int64)
-        self._index = np.full(2 * self.capacity, -1, np.int32)
+        self._numbering = Numbering()
+
+    @property
+    def capacity(self) -> int:
+        """As ``Slots``."""
+        return self._numbering.capacity
+
+    @property
+    def used(self) -> int:
+        """Slots in use."""
+        return self._numbering.used
 
     def find_or_add(self, rows: Int64[Tensor, " n"], count: Tensor | None) -> Int64[Tensor, " n"]:
         """As ``Slots``; ``count`` is None here."""
-        from ngscale.kernels.row_slots import find_or_add
-
         assert count is None
-        self._make_room(self.used + len(rows))
-        slots = torch.empty_like(rows)
-        self.used = find_or_add(
-            self._index, self._seen, self.used, np.ascontiguousarray(rows.numpy()), slots.numpy()
-        )
-        return slots
+        return torch.from_numpy(self._numbering.number(np.ascontiguousarray(rows.numpy())))
 
     def rows(self) -> Int64[Tensor, " used"]:
         """As ``Slots``."""
-        return torch.from_numpy(self._seen[: self.used].copy())
+        return torch.from_numpy(self._numbering.keys())
 
     def refresh(self) -> None:
         """Nothing to do."""
@@ -64,22 +67,7 @@ class HostSlots:
     @property
     def num_bytes(self) -> int:
         """Of the map itself."""
-        return self._seen.nbytes + self._index.nbytes
-
-    def _make_room(self, needed: int) -> None:
-        from ngscale.kernels.row_slots import rebuild
-
-        if needed > self.capacity:
-            self.capacity = max(needed, int(_GROWTH * self.capacity))
-            seen = np.empty(self.capacity, np.int64)
-            seen[: self.used] = self._seen[: self.used]
-            self._seen = seen
-        if 3 * needed > 2 * len(self._index):  # at most two thirds full
-            size = len(self._index)
-            while 3 * needed > 2 * size:
-                size *= 2
-            self._index = np.full(size, -1, np.int32)
-            rebuild(self._index, self._seen, self.used)
+        return self._numbering.num_bytes
 
 
 class DeviceSlots:

@@ -98,7 +98,7 @@ class TableReads:
     """What the tables hold, and what one token reads from them."""
 
     table_bytes: int
-    rows_per_token: int
+    rows_per_token: int | Fraction
     bytes_per_row: int
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngscale.budget.placement import (
+from ngscale.tiers import (
     TIERS,
     TableReads,
     Tier,
