@@ -10,7 +10,17 @@ import typer
 from typer.core import TyperGroup
 
 from ngscale import __version__
-from ngscale.commands import audit, budget, collisions, corpora, ids, plan, probe, train_small
+from ngscale.commands import (
+    audit,
+    budget,
+    collisions,
+    corpora,
+    decode,
+    ids,
+    plan,
+    probe,
+    train_small,
+)
 from ngscale.errors import NgscaleError
 
 EXIT_CODES = """Exit codes: 0 ran; 1 internal error; 2 usage; 3 bad input file; 4 unsafe input
@@ -87,6 +97,7 @@ app.command("audit")(audit.audit)
 app.command("budget")(budget.budget)
 app.command("ids")(ids.ids)
 app.command("probe")(probe.probe)
+app.command("decode")(decode.decode)
 app.command("train-small")(train_small.train_small)
 app.command("plan")(plan.plan)
 app.add_typer(corpora.app, name="corpora")

@@ -123,9 +123,14 @@ def auc_interval(drafts: Drafts, name: str) -> tuple[float | None, float | None,
 
 
 def roc(drafts: Drafts, name: str) -> list[list[float]]:
-    """(falling tokens that are let through, standing ones that are), at evenly spaced quantiles."""
+    """(falling tokens that are let through, standing ones that are), at evenly spaced quantiles.
+
+    Empty where all stand or all fall.
+    """
     known = reached(drafts)
     stands = (np.arange(known.shape[1]) < drafts.accepted[:, None])[known]
+    if stands.all() or not stands.any():
+        return []
     scores = drafts.scores[name][known]
     points = []
     for level in np.linspace(0, 1, _CURVE_POINTS):

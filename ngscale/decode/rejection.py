@@ -125,10 +125,13 @@ def score(
         first, second = logits.topk(2, dim=-1).values.unbind(-1)
         return first - second
     if name == "entropy":
-        return -torch.distributions.Categorical(logits=logits, validate_args=False).entropy()
+        logs = logits.log_softmax(-1)
+        return (logs.exp() * logs).sum(-1)
     embedding = sequences.decoder.embed_tokens
     assert isinstance(embedding, NgramEmbedding)
     past = sequences.state.past(embedding, ahead)
     rows = embedding.read(token.unsqueeze(1), state=past)[:, 0]  # (B, E*d)
-    norms = rows.view(len(token), embedding.spec.num_tables, -1).norm(dim=-1)
-    return norms.norm(dim=-1) if name == "rows" else (norms > 0).float().mean(-1)
+    of_table = rows.view(len(token), embedding.spec.num_tables, -1)
+    if name == "rows":
+        return of_table.square().sum((1, 2)).sqrt()
+    return (of_table != 0).any(-1).float().mean(-1)

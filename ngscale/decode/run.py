@@ -1,10 +1,11 @@
 """plan (which drafters, lengths, texts) -> run -> record."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from ngscale.decode.subject import (
     check_lengths,
     on_device,
 )
+from ngscale.decode.summary import WITHOUT_CACHE
 from ngscale.decode.table_head import HeadTraining, TableHead, head_loss, read_head, train_head
 from ngscale.errors import UsageError
 from ngscale.model.row_invariant import row_invariant
@@ -37,8 +39,6 @@ from ngscale.records import RunRecord
 
 DRAFTS = ("none", "lookup", "table", "model")
 _WARM_TOKENS = 8
-_HEAD_BLOCKS = 16
-"""Held-out blocks that the head's loss is told of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,6 +54,7 @@ class Request:
     train_blocks: Int64[np.ndarray, "N width"]
     """What the table head is trained on."""
     held_out_blocks: Int64[np.ndarray, "N width"]
+    """What its loss is told of."""
     head_training: HeadTraining
     head: Path | None
     """A head to use instead."""
@@ -75,8 +76,7 @@ def check(request: Request) -> None:
     """
     subject, longest = request.subject, max(request.draft_lengths)
     vocab_size = subject.decoder.config.vocab_size
-    needs_table = "table" in request.drafts or request.early_rejection
-    if needs_table:
+    if needs_head(request):
         hidden_size = subject.embedding.word_embeddings.weight.shape[1]
         if request.head is not None:
             read_head(request.head, hidden_size=hidden_size, vocab_size=vocab_size)
@@ -103,88 +103,50 @@ def num_items(request: Request) -> int:
 
 
 def decode(
-    request: Request,
-    *,
-    done: Callable[[], object] = lambda: None,
-    head_steps: Callable[[int], object] = lambda _: None,
+    request: Request, made: "Head | None", *, done: Callable[[], object] = lambda: None
 ) -> RunRecord:
-    """Train or read the head, measure every drafter, check what must be equal.
+    """Measure every drafter, with the head of ``make_head``; check what must be equal.
 
     Raises:
-        NgscaleError: as ``check``; or a kept file cannot be read.
+        NgscaleError: a kept measurement cannot be read.
     """
-    check(request)
-    subject, setting = request.subject, request.setting
-    head, told = _head(request, head_steps)
-    shared = {
-        "model": subject.described(),
-        **request.inputs,
-        "head": told and told["identity"],
-        "setting": asdict(setting),
-        "device": subject.device.type,
-        "dtype": str(subject.decoder.norm.weight.dtype),
-        "threads": torch.get_num_threads() if subject.device.type == "cpu" else None,
-        "torch": torch.__version__,
-    }
-    if request.draft_model is not None:
-        shared["draft_model"] = request.draft_model.described()
+    subject, setting, longest = request.subject, request.setting, max(request.draft_lengths)
+    shared = _shared(request, made)
     store = Store(request.out, shared)
+    head = None if made is None else made.head
+
+    def measure(text: Text, name: str, length: int, *, cached: bool = True) -> dict[str, Any]:
+        def run() -> dict[str, Any]:
+            drafter = None if name == "none" else _drafter(name, head, request)
+            batches = generated(subject, text.prompts, drafter, length, setting, cached=cached)
+            return measured(batches, draft_length=length)
+
+        kept = {"text": text.name, "draft": name, "length": length, "cached": cached}
+        found = store.item(kept, run)
+        done()
+        return found
+
+    def reject(text: Text) -> dict[str, Any]:
+        def run() -> dict[str, Any]:
+            assert head is not None
+            return evaluate(subject, head, text.prompts, text.calibration, longest, setting)
+
+        found = store.item({"text": text.name, "rejection": longest}, run)
+        done()
+        return {"text": text.name, **found}
+
     rows, texts, rejection = [], [], []
     _warm(request)
     for text in request.texts:
-        base = store.item(
-            {"text": text.name, "draft": "none", "length": 0},
-            lambda text=text: measured(
-                generated(subject, text.prompts, None, 0, setting), draft_length=0
-            ),
-        )
-        done()
+        base = measure(text, "none", 0)
         rows.append(_row(text, "none", 0, base, base))
         for name, length in _pairs(request):
-            item = store.item(
-                {"text": text.name, "draft": name, "length": length},
-                lambda text=text, name=name, length=length: measured(
-                    generated(
-                        subject, text.prompts, _drafter(name, head, request), length, setting
-                    ),
-                    draft_length=length,
-                ),
-            )
-            done()
-            rows.append(_row(text, name, length, item, base))
+            rows.append(_row(text, name, length, measure(text, name, length), base))
         if "table" in request.drafts:
-            length = max(request.draft_lengths)
-            item = store.item(
-                {"text": text.name, "draft": "table", "length": length, "cached": False},
-                lambda text=text, length=length: measured(
-                    generated(
-                        subject,
-                        text.prompts,
-                        _drafter("table", head, request),
-                        length,
-                        setting,
-                        cached=False,
-                    ),
-                    draft_length=length,
-                ),
-            )
-            done()
-            rows.append(_row(text, "table, no N-gram Cache", length, item, base))
+            again = measure(text, "table", longest, cached=False)
+            rows.append(_row(text, WITHOUT_CACHE, longest, again, base))
         if request.early_rejection:
-            assert head is not None
-            found = store.item(
-                {"text": text.name, "rejection": max(request.draft_lengths)},
-                lambda text=text: evaluate(
-                    subject,
-                    head,
-                    text.prompts,
-                    text.calibration,
-                    max(request.draft_lengths),
-                    setting,
-                ),
-            )
-            done()
-            rejection.append({"text": text.name, **found})
+            rejection.append(reject(text))
         difference = largest_difference(
             subject, text.prompts[: setting.batch], base["tokens"][: setting.batch]
         )
@@ -193,7 +155,7 @@ def decode(
         "drafts": rows,
         "texts": texts,
         "exact": _exact(request, head),
-        "head": told and {key: told[key] for key in ("loss_nats", "num_parameters", "tokens")},
+        "head": None if made is None else made.told,
         "rejection": rejection,
     }
     inputs = {
@@ -204,6 +166,28 @@ def decode(
         "prompt_tokens": request.texts[0].prompts.shape[1],
     }
     return RunRecord(verb="decode", answer=sentence(results), inputs=inputs, results=results)
+
+
+def _shared(request: Request, made: "Head | None") -> dict[str, Any]:
+    """What every measurement is a function of."""
+    subject = request.subject
+    return {
+        "model": subject.described(),
+        "draft_model": request.draft_model and request.draft_model.described(),
+        **request.inputs,
+        "head": made and made.identity,
+        "prompts": _sha256_of_prompts(request.texts),
+        "setting": asdict(request.setting),
+        "device": subject.device.type,
+        "dtype": str(subject.decoder.norm.weight.dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads() if subject.device.type == "cpu" else None,
+        "torch": torch.__version__,
+    }
+
+
+def _sha256_of_prompts(texts: tuple[Text, ...]) -> str:
+    data = [one.astype("<i8").tobytes() for t in texts for one in (t.prompts, t.calibration)]
+    return hashlib.sha256(b"".join(data)).hexdigest()
 
 
 def _pairs(request: Request) -> Iterator[tuple[str, int]]:
@@ -223,21 +207,28 @@ def _drafter(name: str, head: TableHead | None, request: Request) -> Drafter:
     return ModelDraft(request.draft_model.decoder)
 
 
-def _head(
-    request: Request, advance: Callable[[int], object]
-) -> tuple[TableHead | None, dict[str, Any] | None]:
-    """The head, and what is told of it; None where no draft needs it."""
-    if "table" not in request.drafts and not request.early_rejection:
-        return None, None
-    subject = request.subject
-    embedding = subject.embedding
+class Head(NamedTuple):
+    """A table head, and where it comes from."""
+
+    head: TableHead
+    identity: dict[str, Any]
+    told: dict[str, Any]
+    """Of it, in the record."""
+
+
+def make_head(request: Request, advance: Callable[[int], object] = lambda _: None) -> Head:
+    """Train or read the head.
+
+    Raises:
+        InputError: a kept head is broken or of another vocabulary, or an id has no row.
+    """
+    subject, embedding = request.subject, request.subject.embedding
     vocab_size, hidden_size = embedding.word_embeddings.weight.shape
-    identity = {"model": subject.files, **request.inputs}
+    identity: dict[str, Any] = {"model": subject.files, **request.inputs}
     if request.head is not None:
         head = read_head(request.head, hidden_size=hidden_size, vocab_size=vocab_size)
         head = head.to(subject.device)
-        tokens = None
-        identity = {"file": request.head.name}
+        identity = {"sha256": hashlib.sha256(request.head.read_bytes()).hexdigest()}
     else:
         check_ids(request.train_blocks, vocab_size, "--corpus")
         head = train_head(
@@ -248,15 +239,18 @@ def _head(
             identity=identity,
             advance=advance,
         )
-        tokens = request.head_training.tokens
-        identity |= {"training": asdict(request.head_training)}
+        identity["training"] = asdict(request.head_training)
     head = head.to(embedding.word_embeddings.weight.dtype)
-    return head, {
-        "identity": identity,
-        "loss_nats": head_loss(head, embedding, request.held_out_blocks[:_HEAD_BLOCKS]),
+    told = {
+        "loss_nats": head_loss(head, embedding, request.held_out_blocks),
         "num_parameters": sum(p.numel() for p in head.parameters()),
-        "tokens": tokens,
     }
+    return Head(head, identity, told)
+
+
+def needs_head(request: Request) -> bool:
+    """Whether a draft of table's is measured."""
+    return "table" in request.drafts or request.early_rejection
 
 
 def _row(

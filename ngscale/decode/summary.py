@@ -5,6 +5,8 @@ from typing import Any
 
 from ngscale.records import Column, Figure, Panel, Report, RunRecord, Section, Series, Table
 
+WITHOUT_CACHE = "table, no N-gram Cache"
+"""The drafter's name where its tokens are embedded again to be verified."""
 _METHOD = (
     "A verification is one pass of the model over the last token and a draft behind it; each "
     "sequence gains the drafted tokens that stand and one of the model's own. Prompts are held-out "
@@ -102,7 +104,7 @@ def _position_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _draft_figures(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, ...]:
     texts = list(dict.fromkeys(row["text"] for row in rows))
-    drafted = [row for row in rows if row["draft"] not in ("none", "table, no N-gram Cache")]
+    drafted = [row for row in rows if row["draft_length"] and row["draft"] != WITHOUT_CACHE]
     if not drafted:
         return ()
 
@@ -111,15 +113,14 @@ def _draft_figures(rows: Sequence[Mapping[str, Any]]) -> tuple[Figure, ...]:
         found = []
         for name in names:
             mine = [row for row in drafted if row["draft"] == name and row["text"] == text]
-            bounds = {}
-            if key == "tokens_per_verification":
-                bounds = {bound: [row[bound] for row in mine] for bound in ("low", "high")}
+            is_interval = key == "tokens_per_verification"
             found.append(
                 Series(
                     label=name,
                     x=[row["draft_length"] for row in mine],
                     y=[row[key] for row in mine],
-                    **bounds,
+                    low=[row["low"] for row in mine] if is_interval else None,
+                    high=[row["high"] for row in mine] if is_interval else None,
                 )
             )
         return tuple(found)

@@ -21,7 +21,7 @@ NEW = 14
 
 def drawn(seed: int = 0, design: object = DESIGN, scale: float = 1.0) -> Decoder:
     assert design in (DESIGN, GATED, PLAIN)
-    decoder = Decoder(design)  # type: ignore[arg-type]
+    decoder = Decoder(design)
     decoder.initialise(seed)
     generator = torch.Generator().manual_seed(1)
     for name, weight in decoder.named_parameters():
