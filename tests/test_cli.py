@@ -12,7 +12,7 @@ from ngscale.cli import EXIT_CODES, app
 from ngscale.commands import collisions
 from ngscale.errors import NgscaleError
 
-VERBS = ("collisions", "audit", "budget", "ids", "probe", "train-small", "plan")
+VERBS = ("collisions", "audit", "budget", "ids", "probe", "train-small", "decode", "plan")
 HEAVY = ("numba", "torch", "datasets", "matplotlib", "transformers", "numpy")
 
 

@@ -70,8 +70,9 @@ SHORT = (
 
 def test_a_record_tells_what_drafts_gave(checkpoint: Path, text: Path, tmp_path: Path) -> None:
     other = small(tmp_path / "other", tables=False)
-    argv = (checkpoint, "--corpus", text, *SHORT, "--early-rejection", "--draft", "lookup")
-    argv = (*argv, "--draft", "table", "--draft-model", other, "--out", tmp_path / "out", "--json")
+    argv: list[object] = [checkpoint, "--corpus", text, *SHORT, "--early-rejection"]
+    argv += ["--draft", "lookup", "--draft", "table", "--draft-model", other]
+    argv += ["--out", tmp_path / "out", "--json"]
     done = invoke(*argv)
     assert done.exit_code == 0, done.stderr
     record = json.loads(done.stdout)

@@ -79,7 +79,8 @@ def test_a_head_that_was_kept_is_read_and_one_cut_short_resumes(
 
 
 def test_a_head_of_another_text_is_trained_again(tmp_path: Path) -> None:
-    path, done = tmp_path / "head.safetensors", []
+    path = tmp_path / "head.safetensors"
+    done: list[int] = []
     train_head(embedding(), blocks(), TRAINING, path=path, identity={"of": "a"})
     train_head(
         embedding(), blocks(), TRAINING, path=path, identity={"of": "b"}, advance=done.append
