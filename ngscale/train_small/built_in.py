@@ -17,7 +17,7 @@ from ngscale.train_small.data import Blocks
 from ngscale.train_small.loop import train
 from ngscale.train_small.trainer import Trainer
 
-STEPS = 400
+STEPS = 300
 _SAVE_STEPS = 100
 
 

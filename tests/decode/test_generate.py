@@ -1,6 +1,7 @@
 """The loop: every drafter, batch and draft length gives the tokens of plain greedy decoding."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +10,17 @@ from torch import Tensor, nn
 
 from ngscale.decode.drafters import Drafter, Lookup, ModelDraft, TableDraft
 from ngscale.decode.generate import Generated, generate
+from ngscale.decode.measure import exact_check
 from ngscale.decode.rejection import SCORES, Threshold
-from ngscale.decode.sampling import Sampling
+from ngscale.decode.sampling import Draft, Sampling
+from ngscale.decode.sequences import Sequences
+from ngscale.decode.subject import load_subject
 from ngscale.decode.table_head import TableHead
+from ngscale.model.checkpoint import save_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.model.row_invariant import row_invariant
 from tests.model.small import DESIGN, GATED, PLAIN
+from tests.model.test_longcat import random_decoder, tiny
 
 NEW = 14
 
@@ -48,8 +54,6 @@ class Oracle:
         pass
 
     def draft(self, sequences, length, sampling, uniforms):  # type: ignore[no-untyped-def]
-        from ngscale.decode.sampling import Draft
-
         places = sequences.num_known.unsqueeze(1) + torch.arange(length)
         tokens = self.whole.gather(1, places.clamp_max(self.whole.shape[1] - 1))
         if self.wrong is not None:
@@ -158,11 +162,20 @@ def test_the_cache_saves_rows_and_changes_no_token(temperature: float) -> None:
 
 def test_lookup_continues_the_last_earlier_match() -> None:
     """[1 2 3 9 1 2 3 | ?]: behind 1 2 3 stood 9 1 2 3, and then again."""
-    from ngscale.decode.sequences import Sequences
-
     known = torch.tensor([[1, 2, 3, 9, 1, 2, 3], [5, 6, 7, 8, 9, 10, 11], [4, 4, 4, 4, 4, 4, 4]])
     sequences = Sequences(drawn(), known, capacity=20)
     draft = Lookup().draft(sequences, 6, Sampling(), None)
     assert draft.counts.tolist() == [6, 0, 6]
     assert draft.tokens[0].tolist() == [9, 1, 2, 3, 9, 1]
     assert draft.tokens[2].tolist() == [4] * 6
+
+
+def test_a_longcat_flash_checkpoint_is_decoded_too(tmp_path: Path) -> None:
+    design = tiny(tmp_path)
+    save_decoder(random_decoder(design), design, tmp_path)
+    subject = load_subject(tmp_path, device="cpu", dtype="float32")
+    embedding = subject.embedding
+    vocab_size, hidden_size = embedding.word_embeddings.weight.shape
+    drafter = TableDraft(TableHead(hidden_size, vocab_size))
+    for one in (None, Lookup(), drafter):
+        assert exact_check(subject, prompts().numpy() % vocab_size, one, 3)
