@@ -33,6 +33,7 @@ _DRAFT_VALUES = (
     "acceptance_length",
     "acceptance_rate",
     "ms_per_token",
+    "processor_ms_per_token",
     "embedded_per_token",
 )
 _REJECTION_VALUES = ("auc", "saved_frac", "lost_frac", "acceptance_length", "ms_ratio")
@@ -87,7 +88,8 @@ def combine(records: Sequence[RunRecord]) -> RunRecord:
 
 
 def _ratio(row: Mapping[str, Any]) -> float:
-    ratio: float = row["ms_per_token"] / row["plain_ms_per_token"]
+    """By the processor's time: other work beside moves the clock's."""
+    ratio: float = row["processor_ms_per_token"] / row["plain_processor_ms_per_token"]
     return ratio
 
 
@@ -169,8 +171,8 @@ def build_report(record: RunRecord) -> Report:
             Section(
                 heading="Can they reject drafts early?",
                 paragraphs=(
-                    "Thresholds from other prompts, for 5% of accepted tokens. ms_ratio: time per "
-                    "token with rejection over that without.",
+                    "Thresholds from other prompts, for 5% of accepted tokens. ms_ratio: "
+                    "processor time per token with rejection over that without.",
                 ),
                 tables=(
                     _table(

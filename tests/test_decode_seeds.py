@@ -17,6 +17,7 @@ def record(tokens: float, *, prompt_tokens: int = 64) -> RunRecord:
         "acceptance_length": tokens - 1,
         "acceptance_rate": None,
         "ms_per_token": 1.0,
+        "processor_ms_per_token": 1.0,
         "embedded_per_token": 1.0,
     }
     rejector = {
@@ -25,8 +26,8 @@ def record(tokens: float, *, prompt_tokens: int = 64) -> RunRecord:
         "saved_frac": 0.3,
         "lost_frac": 0.05,
         "acceptance_length": 1.0,
-        "ms_per_token": 2.0,
-        "plain_ms_per_token": 4.0,
+        "processor_ms_per_token": 2.0,
+        "plain_processor_ms_per_token": 4.0,
     }
     inputs: dict[str, Any] = dict.fromkeys(("draft_lengths", "num_sequences", "setting"))
     inputs |= dict.fromkeys(("texts", "dtype", "device", "model"))

@@ -31,6 +31,8 @@ class Generated:
     """Of those verified, the ones the N-gram Cache had."""
     prefill_s: float
     decode_s: float
+    processor_s: float
+    """Of ``decode_s``, what this process had the processor for, all threads together."""
 
 
 @torch.no_grad()
@@ -64,7 +66,7 @@ def generate(
     if drafter is not None:
         drafter.start(sequences)
     _wait(prompts.device)
-    prefilled = time.perf_counter()
+    prefilled, processor = time.perf_counter(), time.process_time()
     goal = length + new_tokens
     num_known = [length] * batch
     drafted, accepted = [], []
@@ -105,6 +107,7 @@ def generate(
         num_reused=cache.num_reused,
         prefill_s=prefilled - start,
         decode_s=time.perf_counter() - prefilled,
+        processor_s=time.process_time() - processor,
     )
 
 

@@ -95,7 +95,6 @@ def measured(batches: list[Generated], *, draft_length: int) -> dict[str, Any]:
     drafted = np.concatenate([b.drafted.clip(0).sum(0) for b in batches])
     num_tokens = sum(b.tokens.size for b in batches)
     low, high = ratio_interval(accepted + steps, steps)
-    decode_s = sum(b.decode_s for b in batches)
     return {
         "num_sequences": len(steps),
         "num_tokens": num_tokens,
@@ -108,7 +107,8 @@ def measured(batches: list[Generated], *, draft_length: int) -> dict[str, Any]:
         "low": low,
         "high": high,
         "rate_by_position": _by_position(batches, draft_length),
-        "ms_per_token": 1000 * decode_s / num_tokens,
+        "ms_per_token": 1000 * sum(b.decode_s for b in batches) / num_tokens,
+        "processor_ms_per_token": 1000 * sum(b.processor_s for b in batches) / num_tokens,
         "prefill_ms": 1000 * sum(b.prefill_s for b in batches),
         "embedded_per_token": sum(b.num_embedded for b in batches) / num_tokens,
         "reused_per_token": sum(b.num_reused for b in batches) / num_tokens,

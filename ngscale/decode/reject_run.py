@@ -178,6 +178,8 @@ def evaluate(
                 "tokens_per_verification": used["tokens_per_verification"],
                 "ms_per_token": used["ms_per_token"],
                 "plain_ms_per_token": plain["ms_per_token"],
+                "processor_ms_per_token": used["processor_ms_per_token"],
+                "plain_processor_ms_per_token": plain["processor_ms_per_token"],
                 "plain_acceptance_length": plain["acceptance_length"],
                 "sequences_equal": compare_tokens(used["tokens"], plain["tokens"]),
                 "num_sequences": used["num_sequences"],

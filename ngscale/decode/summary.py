@@ -13,7 +13,8 @@ _METHOD = (
     "text. Intervals are 95%, by drawing sequences again.",
     "Greedy drafts stand up to the first token that is not the likeliest; sampled ones by "
     "speculative sampling (Leviathan et al. 2023, arXiv:2211.17192), which keeps the distribution.",
-    "Times are of this machine, and of all sequences of a batch together.",
+    "Times are of this machine, and of all sequences of a batch together; where other work runs "
+    "beside, the processor's time tells more than the clock's (all threads, CPU alone).",
 )
 _REJECTION = (
     "A score drops a drafted token, and all behind it, before verification. Its threshold loses no "
@@ -67,6 +68,7 @@ def _draft_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             Column(key="acceptance_length", title="acceptance length", spec=".3f"),
             Column(key="acceptance_rate", title="accepted of drafted", spec=".3f"),
             Column(key="ms_per_token", title="ms per token", spec=".3f"),
+            Column(key="processor_ms_per_token", title="of processor", spec=".3f"),
             Column(key="embedded_per_token", title="tokens embedded per token", spec=".3f"),
             Column(key="reused_per_token", title="of those verified, cached", spec=".3f"),
             Column(key="num_sequences", title="sequences"),
@@ -212,6 +214,8 @@ def _rejection_table(texts: Sequence[Mapping[str, Any]]) -> Table:
             Column(key="plain_acceptance_length", title="without", spec=".3f"),
             Column(key="ms_per_token", title="ms per token", spec=".3f"),
             Column(key="plain_ms_per_token", title="without", spec=".3f"),
+            Column(key="processor_ms_per_token", title="of processor", spec=".3f"),
+            Column(key="plain_processor_ms_per_token", title="without", spec=".3f"),
             Column(key="sequences_equal", title="equal"),
             Column(key="num_sequences", title="of"),
             Column(key="threshold", title="threshold", spec=".4g"),

@@ -35,7 +35,7 @@ class HeadTraining:
     tokens: int = 400_000
     tokens_per_step: int = 2048
     learning_rate: float = 1e-2
-    """Adam's at first; it falls linearly to 0."""
+    """Adam's at first; it falls linearly to 0. Vectors are scaled to a mean square of 1."""
     rank: int = 0
     """Of the map; 0: full."""
     seed: int = 0
@@ -102,19 +102,27 @@ def train_head(
             nn.init.zeros_(head.up.weight)
     advance(first)
     per_step = max(1, training.tokens_per_step // (blocks.shape[1] - 1))
+
+    def batch_of(step: int) -> Int64[Tensor, "b width"]:
+        order = np.random.default_rng([training.seed, step])
+        return torch.from_numpy(blocks[order.integers(0, len(blocks), per_step)]).to(device)
+
+    # Vectors of norm 1 would want another rate than amplified ones. The scale goes into the map.
+    with torch.no_grad():
+        scale = embedding(batch_of(0)[:, :-1]).square().mean().rsqrt()
     for step in range(first, training.num_steps):
         for group in optimiser.param_groups:
             group["lr"] = training.learning_rate * (1 - step / training.num_steps)
-        order = np.random.default_rng([training.seed, step])
-        batch = torch.from_numpy(blocks[order.integers(0, len(blocks), per_step)]).to(device)
+        batch = batch_of(step)
         with torch.no_grad():
-            x = embedding(batch[:, :-1])
+            x = scale * embedding(batch[:, :-1])
         optimiser.zero_grad()
         head.loss(x, batch[:, 1:]).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         advance(1)
         if path is not None and (step + 1) % _SAVE_STEPS == 0:
             _write(_partial(path), head, whole, optimiser=optimiser, steps=step + 1)
+    (head.up if head.down is None else head.down).weight.data.mul_(scale)
     if path is not None:
         _write(path, head, whole)
         _partial(path).unlink(missing_ok=True)
