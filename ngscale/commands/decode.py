@@ -45,12 +45,16 @@ def decode(
         typer.Option(
             metavar="NAME",
             help="What drafts: none, lookup (in the prompt), table (a linear head on the n-gram "
-            "embedding), model (--draft-model). Repeat for several. Default: lookup and table.",
+            "embedding), model (a smaller one). Repeat for several. Default: lookup and table.",
         ),
     ] = None,
     draft_model: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A smaller checkpoint of the same vocabulary."),
+        typer.Option(
+            metavar="DIR",
+            help="A smaller checkpoint of the same vocabulary. Default for --draft model: one "
+            "without tables, trained for about a minute on the first text and kept.",
+        ),
     ] = None,
     draft_lengths: Annotated[
         str, typer.Option(metavar="K,K,...", help="Tokens of a draft.")
@@ -125,7 +129,7 @@ def decode(
         from ngscale.decode.summary import build_report
         from ngscale.decode.table_head import HeadTraining, digest
         from ngscale.probe.windows import tokenizer_name
-        from ngscale.train_small.built_in import STEPS, built_in_checkpoint
+        from ngscale.train_small.built_in import STEPS, built_in_checkpoint, draft_design
         from ngscale.train_small.config import DEFAULT_TOKENIZER
     except ModuleNotFoundError as error:
         if error.name in ("torch", "safetensors"):
@@ -169,6 +173,19 @@ def decode(
         with progress("training steps", STEPS) as advance:
             made = built_in_checkpoint(stream, cut[0], cache_dir(), advance=advance)
         subject = load_subject(made, device=device, dtype=dtype)
+    if draft_model is None and "model" in drafts:
+        vocab_size = subject.decoder.config.vocab_size
+        if read[0][0].vocab_size > vocab_size:
+            raise InputError(
+                f"the text has {read[0][0].vocab_size} ids, the model's vocabulary {vocab_size}; "
+                "--tokenizer takes the one it was trained with"
+            )
+        say("no draft model given: a small one is trained, or found in the cache directory")
+        small = draft_design(vocab_size)
+        with progress("training steps", STEPS) as advance:
+            draft_model = built_in_checkpoint(
+                read[0][0], cut[0], cache_dir(), design=small, advance=advance
+            )
     texts = tuple(
         _text(described["corpus"]["name"], blocks, sequences, prompt_tokens)
         for (_, described), blocks in zip(read, cut, strict=True)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -185,8 +185,3 @@ def exact_check(
         # A greedy continuation is the only one whose every token is the likeliest of one pass.
         likeliest = subject.decoder(whole[:, :-1]).argmax(-1)[:, start.shape[1] - 1 :]
     return torch.equal(likeliest, whole[:, start.shape[1] :])
-
-
-def sampling_document(sampling: Sampling) -> dict[str, Any]:
-    """For the record."""
-    return asdict(sampling)

@@ -33,7 +33,6 @@ from ngscale.decode.subject import (
 )
 from ngscale.decode.summary import WITHOUT_CACHE
 from ngscale.decode.table_head import HeadTraining, TableHead, head_loss, read_head, train_head
-from ngscale.errors import UsageError
 from ngscale.model.row_invariant import row_invariant
 from ngscale.records import RunRecord
 
@@ -72,7 +71,7 @@ def check(request: Request) -> None:
 
     Raises:
         InputError: a draft model or head is of another vocabulary, an id has no row.
-        UsageError: options do not go together, or the context is longer than the model's.
+        UsageError: there are no tables for table drafts, or the context is longer than the model's.
     """
     subject, longest = request.subject, max(request.draft_lengths)
     vocab_size = subject.decoder.config.vocab_size
@@ -80,8 +79,6 @@ def check(request: Request) -> None:
         hidden_size = subject.embedding.word_embeddings.weight.shape[1]
         if request.head is not None:
             read_head(request.head, hidden_size=hidden_size, vocab_size=vocab_size)
-    if "model" in request.drafts and request.draft_model is None:
-        raise UsageError("--draft model: needs --draft-model DIR")
     for one in (subject, request.draft_model):
         if one is not None:
             check_lengths(

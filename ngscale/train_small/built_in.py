@@ -1,4 +1,4 @@
-"""The built-in design, trained for a minute and kept: a decoder for verbs that were given none."""
+"""Decoders for verbs that were given none, trained for a minute and kept."""
 
 import hashlib
 from collections.abc import Callable
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ngscale.design import decoder_config
+from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
+from ngscale.design import Design, decoder_config
 from ngscale.model.checkpoint import CONFIG_NAME, save_decoder
 from ngscale.records import dump_json
 from ngscale.tokens import TokenStream
@@ -21,11 +22,31 @@ STEPS = 300
 _SAVE_STEPS = 100
 
 
+def draft_design(vocab_size: int) -> Design:
+    """A small model without tables that drafts for a larger one of this vocabulary."""
+    return Design(
+        model=decoder_model(
+            DecoderConfig(
+                vocab_size=vocab_size,
+                hidden_size=64,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                head_dim=32,
+                moe_intermediate_size=64,
+                num_experts=4,
+                num_experts_per_tok=1,
+            )
+        )
+    )
+
+
 def built_in_checkpoint(
     stream: TokenStream,
     blocks: Blocks,
     cache: Path,
     *,
+    design: Design = DEFAULT_DESIGN,
     steps: int = STEPS,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Path:
@@ -38,7 +59,7 @@ def built_in_checkpoint(
     identity = {
         "corpus": stream.sha256(),
         "training": asdict(TRAINING),
-        "design": decoder_config(DEFAULT_DESIGN),
+        "design": decoder_config(design),
         "seed": 0,
         "steps": steps,
     }
@@ -48,7 +69,7 @@ def built_in_checkpoint(
         advance(steps)
         return directory
     trainer = Trainer(
-        Arm(name="design", design=DEFAULT_DESIGN),
+        Arm(name="design", design=design),
         blocks,
         seed=0,
         num_steps=steps,
@@ -60,5 +81,5 @@ def built_in_checkpoint(
     )
     train(trainer, checkpoints=checkpoints, advance=advance)
     trainer.finish()
-    save_decoder(trainer.decoder, DEFAULT_DESIGN, directory)
+    save_decoder(trainer.decoder, design, directory)
     return directory

@@ -96,7 +96,6 @@ def test_a_record_tells_what_drafts_gave(checkpoint: Path, text: Path, tmp_path:
     ("argv", "code", "message"),
     [
         (("--draft", "guess"), 2, "takes none, lookup, table, model"),
-        (("--draft", "model"), 2, "needs --draft-model"),
         (("--draft-lengths", "0"), 2, "takes numbers from 1"),
         (("--prompt-tokens", 1), 2, "takes 2 or more"),
         (("--top-p", 0), 2, "takes a share"),
@@ -130,5 +129,7 @@ def test_models_that_do_not_fit_are_refused(checkpoint: Path, text: Path, tmp_pa
     tiny = small(tmp_path / "tiny", 100)
     done = invoke(tiny, "--corpus", text, *SHORT, "--tokenizer", "bpe-4096", "--draft", "lookup")
     assert (done.exit_code, "vocabulary ends at 99" in done.stderr) == (3, True)
+    done = invoke(tiny, "--corpus", text, *SHORT, "--tokenizer", "bpe-4096", "--draft", "model")
+    assert (done.exit_code, "4096 ids" in done.stderr) == (3, True)
     done = invoke(tmp_path / "nothing", "--corpus", text)
     assert (done.exit_code, "no such directory" in done.stderr) == (3, True)
