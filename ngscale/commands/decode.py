@@ -87,7 +87,10 @@ def decode(
     top_p: Annotated[
         float, typer.Option(metavar="P", help="Share that the fewest likely tokens hold.")
     ] = 1.0,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of sampling, heads, draws.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, max=2**32 - 1, help="Of sampling, heads, draws."),
+    ] = 0,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda, ...")] = "auto",
     dtype: Annotated[
         str, typer.Option(metavar="TYPE", help="float32, bfloat16 or float64.")

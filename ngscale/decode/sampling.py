@@ -6,6 +6,7 @@ Letters: B sequences, k drafted tokens, T = k + 1 places that are verified, V0 t
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
@@ -112,10 +113,15 @@ class Dice:
     def __init__(self, seed: int, num_sequences: int, first: int = 0) -> None:
         """Of sequences ``first``, ``first + 1``, ... of a run with this seed."""
         self.generators = [
-            torch.Generator().manual_seed((seed << 32) + first + i) for i in range(num_sequences)
+            torch.Generator().manual_seed(_mixed(seed, first + i)) for i in range(num_sequences)
         ]
 
     def roll(self, number: int, device: torch.device) -> Float64[Tensor, "B n"]:
         """The next ``number`` of each, in [0, 1)."""
         rows = [torch.rand(number, generator=g, dtype=torch.float64) for g in self.generators]
         return torch.stack(rows).to(device)
+
+
+def _mixed(seed: int, sequence: int) -> int:
+    """Torch's CPU generator looks at the low 32 bits of its seed alone."""
+    return int(np.random.SeedSequence([seed, sequence]).generate_state(1)[0])

@@ -140,3 +140,5 @@ def test_dice_are_those_of_the_sequence() -> None:
     alone = sampling.Dice(5, 1, first=2).roll(4, torch.device("cpu"))
     assert torch.equal(together[2:], alone)
     assert not torch.equal(together[0], together[1])
+    other_seed = sampling.Dice(6, 3).roll(4, torch.device("cpu"))
+    assert not torch.isin(other_seed, together).any()
