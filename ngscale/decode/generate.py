@@ -52,8 +52,8 @@ def generate(
 
     Drafts change how many passes it takes, and neither greedy tokens nor the distribution of
     sampled ones. The random numbers of a sequence follow from ``seed`` and its number, which
-    counts from ``first`` on. The device is waited for twice a step: for
-    the longest draft, and for what stood.
+    counts from ``first`` on. The device is waited for twice a step, for the longest draft and for
+    what stood.
     """
     batch, length = prompts.shape
     assert length >= 2

@@ -6,7 +6,6 @@ is trained, by cross-entropy of the next token on the vectors of a frozen embedd
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from ngscale.errors import InputError
 from ngscale.model.embedding import NgramEmbedding
+from ngscale.model.initialise import fill_normal
 from ngscale.model.loss import linear_cross_entropy
 from ngscale.records import dump_json, write_atomic
 
@@ -94,12 +94,11 @@ def train_head(
     optimiser = torch.optim.Adam(head.parameters(), lr=training.learning_rate)
     first = _resumed(head, optimiser, path, whole)
     if first == 0:
-        generator = torch.Generator().manual_seed(training.seed)
-        for weight in head.parameters():
-            drawn = torch.randn(weight.shape, generator=generator) / math.sqrt(weight.shape[1])
-            weight.data.copy_(drawn)
-        if training.rank == 0:
-            nn.init.zeros_(head.up.weight)
+        nn.init.zeros_(head.up.weight)
+        if head.down is not None:
+            fill_normal(
+                head.down.weight, std=hidden_size**-0.5, seed=training.seed, name="draft_head"
+            )
     advance(first)
     per_step = max(1, training.tokens_per_step // (blocks.shape[1] - 1))
 
