@@ -131,7 +131,7 @@ def score(
     assert isinstance(embedding, NgramEmbedding)
     past = sequences.state.past(embedding, ahead)
     rows = embedding.read(token.unsqueeze(1), state=past)[:, 0]  # (B, E*d)
-    of_table = rows.view(len(token), embedding.spec.num_tables, -1)
     if name == "rows":
-        return of_table.square().sum((1, 2)).sqrt()
+        return rows.square().sum(-1).sqrt()
+    of_table = rows.view(len(token), embedding.spec.num_tables, -1)
     return (of_table != 0).any(-1).float().mean(-1)
