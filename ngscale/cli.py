@@ -16,6 +16,7 @@ from ngscale.commands import (
     cache,
     collisions,
     corpora,
+    decode,
     ids,
     plan,
     probe,
@@ -97,6 +98,7 @@ app.command("audit")(audit.audit)
 app.command("budget")(budget.budget)
 app.command("ids")(ids.ids)
 app.command("probe")(probe.probe)
+app.command("decode")(decode.decode)
 app.command("train-small")(train_small.train_small)
 app.command("cache")(cache.cache)
 app.command("plan")(plan.plan)

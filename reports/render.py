@@ -13,7 +13,7 @@ from ngscale.collisions import hit_rate, recommend, summary
 from ngscale.plan import pages as plan_pages
 from ngscale.records import Report, RunRecord, read_record
 from ngscale.report import write_report
-from reports import adaptive_sweep, extrapolation, lattice_score, robustness_report
+from reports import adaptive_sweep, decode_seeds, extrapolation, lattice_score, robustness_report
 
 ROOT = Path(__file__).parent
 
@@ -61,6 +61,12 @@ def build_report(record: RunRecord) -> Report:
         if "series" in record.results:
             return series_report.build_report(record)
         return norms_report.build_report(record)
+    if record.verb == "decode":
+        from ngscale.decode import summary as decode_summary
+
+        return decode_summary.build_report(record)
+    if record.verb == "decode-seeds":
+        return decode_seeds.build_report(record)
     if record.verb == "experiment":  # torch too
         from reports.experiments.registry import EXPERIMENTS
         from reports.experiments.report import build_report as experiment_report

@@ -12,7 +12,10 @@ from ngscale.cli import EXIT_CODES, app
 from ngscale.commands import collisions
 from ngscale.errors import NgscaleError
 
-VERBS = ("collisions", "audit", "budget", "ids", "probe", "train-small", "plan", "cache")
+VERBS = (
+    *("collisions", "audit", "budget", "ids", "probe"),
+    *("train-small", "decode", "plan", "cache"),
+)
 HEAVY = ("numba", "torch", "datasets", "matplotlib", "transformers", "numpy")
 
 

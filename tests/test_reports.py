@@ -72,7 +72,7 @@ def _needs_nothing_else(directory: Path) -> bool:
     made = json.loads((directory / "environment.json").read_text())
     if "program" in made or "--corpus" in made["argv"]:
         return False
-    return made["argv"][0] not in ("probe", "train-small", "plan")
+    return made["argv"][0] not in ("probe", "train-small", "decode", "plan")
 
 
 EMBEDDED = [directory for directory in REPORTS if _needs_nothing_else(directory)]

@@ -152,6 +152,16 @@ class NgramHash(nn.Module):
         segment = None if segments is None else segments[:, -1:]
         return StreamState(torch.cat(newest_first[::-1], dim=1).long(), segment)
 
+    def advance_each(
+        self, tokens: Int64[Tensor, "B T"], state: StreamState | None = None
+    ) -> Int64[Tensor, "B T P"]:
+        """The ids of the state behind each of ``tokens``, where documents are not numbered."""
+        seen, length = self._see(tokens, None, None, state), tokens.shape[1]
+        newest_first = [*self._look_back(seen, 1, length, None, _OUT_OF_REACH)]
+        if not newest_first:
+            return tokens.new_zeros(*tokens.shape, 0)
+        return torch.stack(newest_first[::-1], dim=-1).long()
+
     def _see(
         self,
         tokens: Int64[Tensor, "B T"],

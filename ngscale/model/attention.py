@@ -9,16 +9,20 @@ from torch.nn import functional
 
 from ngscale.architectures.ngscale_moe import DecoderConfig, Yarn
 from ngscale.model.rms_norm import RMSNorm
+from ngscale.model.state import DecoderState
 
 _LATENT_EPS = 1e-6
 """Of the norms of both latents, whatever ``rms_norm_eps`` is (``modeling_longcat_flash.py``)."""
 
 
 class Rotary(NamedTuple):
-    """Cosine and sine of position * theta**(-2j/h) (arXiv:2104.09864), for h/2 pairs."""
+    """Cosine and sine of position * theta**(-2j/h) (arXiv:2104.09864), for h/2 pairs.
 
-    cos: Float[Tensor, "T h2"]
-    sin: Float[Tensor, "T h2"]
+    [T, h/2], or [B, 1, T, h/2] where every sequence is at places of its own.
+    """
+
+    cos: Float[Tensor, "*B T h2"]
+    sin: Float[Tensor, "*B T h2"]
 
 
 def rotary(
@@ -69,14 +73,22 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(model.hidden_size, key_value_dim, bias=False)
         self.o_proj = nn.Linear(query_dim, model.hidden_size, bias=False)
 
-    def forward(self, x: Float[Tensor, "B T D"], positions: Rotary) -> Float[Tensor, "B T D"]:
+    def forward(
+        self, x: Float[Tensor, "B T D"], positions: Rotary, state: DecoderState | None = None
+    ) -> Float[Tensor, "B T D"]:
         """What the block adds to the stream."""
         query = rotate(self._heads(self.q_proj(x)), positions)  # (B, H, T, h)
         key = rotate(self._heads(self.k_proj(x)), positions)  # (B, G, T, h)
         value = self._heads(self.v_proj(x))
-        mixed = functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, enable_gqa=True
-        )
+        if state is None:
+            mixed = functional.scaled_dot_product_attention(
+                query, key, value, is_causal=True, enable_gqa=True
+            )
+        else:
+            key, value, seen = state.extend(self, key, value)
+            mixed = functional.scaled_dot_product_attention(
+                query, key, value, attn_mask=seen, enable_gqa=True
+            )
         out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))  # (B, T, H*h)
         return out
 
@@ -112,7 +124,9 @@ class LatentAttention(nn.Module):
         self.scale *= 1.0 if yarn is None else yarn.latent_factor
         self.latent_scale = (D / self.kv_rank) ** 0.5 if model.mla_scale_lora else 1.0
 
-    def forward(self, x: Float[Tensor, "B T D"], positions: Rotary) -> Float[Tensor, "B T D"]:
+    def forward(
+        self, x: Float[Tensor, "B T D"], positions: Rotary, state: DecoderState | None = None
+    ) -> Float[Tensor, "B T D"]:
         """What the block adds to the stream."""
         H = self.num_heads
         query = self.query_scale * self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
@@ -124,10 +138,16 @@ class LatentAttention(nn.Module):
         expanded = self.kv_b_proj(self.latent_scale * self.kv_a_layernorm(latent))
         expanded = expanded.view(batch, length, H, -1).transpose(1, 2)  # (B, H, T, n + v)
         key, value = expanded.split([self.nope_dim, self.value_dim], dim=-1)
-        turned = rotate_neighbours(shared_key, positions).unsqueeze(1)  # (B, 1, T, h)
+        turned = rotate_neighbours(shared_key.unsqueeze(1), positions)  # (B, 1, T, h)
         key = torch.cat([key, turned.expand(-1, H, -1, -1)], dim=-1)
-        mixed = functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=self.scale
-        )
+        if state is None:
+            mixed = functional.scaled_dot_product_attention(
+                query, key, value, is_causal=True, scale=self.scale
+            )
+        else:
+            key, value, seen = state.extend(self, key, value)
+            mixed = functional.scaled_dot_product_attention(
+                query, key, value, attn_mask=seen, scale=self.scale
+            )
         out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))  # (B, T, H*v)
         return out

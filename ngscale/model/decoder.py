@@ -17,13 +17,14 @@ from ngscale.architectures.ngscale_moe import DecoderConfig
 from ngscale.design import Design
 from ngscale.errors import SpecError
 from ngscale.model.attention import Attention, LatentAttention, Rotary, rotary
-from ngscale.model.embedding import NgramEmbedding, NgramReader, embedding_std
+from ngscale.model.embedding import NgramEmbedding, NgramReader, embed, embedding_std
 from ngscale.model.feed_forward import EmbeddedFeedForward, FeedForward
 from ngscale.model.initialise import fill_normal, fill_slices, undrawn_embedding
 from ngscale.model.longcat_keys import decoder_keys
 from ngscale.model.loss import linear_cross_entropy
 from ngscale.model.moe import MixtureOfExperts, Router
 from ngscale.model.rms_norm import RMSNorm
+from ngscale.model.state import DecoderState
 from ngscale.spec import NgramSpec
 from ngscale.tensor_groups import group_of
 
@@ -42,12 +43,16 @@ class Block(nn.Module):
         self.mlp = MixtureOfExperts(model)
 
     def forward(
-        self, x: Float[Tensor, "B T D"], positions: Rotary, tokens: Int64[Tensor, "B T"]
+        self,
+        x: Float[Tensor, "B T D"],
+        positions: Rotary,
+        tokens: Int64[Tensor, "B T"],
+        state: DecoderState | None = None,
     ) -> Float[Tensor, "B T D"]:
         """The stream after this layer."""
         if self.ngram is not None:
-            x = x + self.ngram(x, tokens)
-        x = x + self.self_attn(self.input_layernorm(x), positions)
+            x = x + self.ngram(x, tokens, state)
+        x = x + self.self_attn(self.input_layernorm(x), positions, state)
         after: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return after
 
@@ -76,17 +81,21 @@ class ShortcutBlock(nn.Module):
         self.mlp = MixtureOfExperts(model)
 
     def forward(
-        self, x: Float[Tensor, "B T D"], positions: Rotary, tokens: Int64[Tensor, "B T"]
+        self,
+        x: Float[Tensor, "B T D"],
+        positions: Rotary,
+        tokens: Int64[Tensor, "B T"],
+        state: DecoderState | None = None,
     ) -> Float[Tensor, "B T D"]:
         """The stream after this layer."""
         if self.ngram is not None:
-            x = x + self.ngram(x, tokens)
-        x = x + self.self_attn[0](self.input_layernorm[0](x), positions)
+            x = x + self.ngram(x, tokens, state)
+        x = x + self.self_attn[0](self.input_layernorm[0](x), positions, state)
         normed = self.post_attention_layernorm[0](x)
         shortcut = self.mlp(normed)
-        x = x + self.mlps[0](normed, tokens)
-        x = x + self.self_attn[1](self.input_layernorm[1](x), positions)
-        after: Tensor = x + self.mlps[1](self.post_attention_layernorm[1](x), tokens) + shortcut
+        x = x + self.mlps[0](normed, tokens, state)
+        x = x + self.self_attn[1](self.input_layernorm[1](x), positions, state)
+        after: Tensor = x + self.mlps[1](self.post_attention_layernorm[1](x)) + shortcut
         return after
 
 
@@ -132,31 +141,65 @@ class Decoder(nn.Module):
         self.lm_head = nn.Linear(model.hidden_size, model.vocab_size, bias=False)
 
     def forward(
-        self, tokens: Int64[Tensor, "B T"], targets: Int64[Tensor, "B T"] | None = None
+        self,
+        tokens: Int64[Tensor, "B T"],
+        targets: Int64[Tensor, "B T"] | None = None,
+        *,
+        state: DecoderState | None = None,
     ) -> Float[Tensor, "B T V0"] | Float[Tensor, ""]:
         """Next-token logits at every position; with ``targets``, their mean cross-entropy instead.
 
         The latter holds few logits at a time (``model/loss.py``) and leaves out the router's
-        ``balance_loss``.
+        ``balance_loss``. With a ``state`` the tokens go on behind what it holds, and it grows.
         """
-        hidden = self.hidden(tokens)
+        hidden = self.hidden(tokens, state)
         if targets is not None:
             return linear_cross_entropy(hidden, self.lm_head.weight, targets)
         logits: Tensor = self.lm_head(hidden)
         return logits
 
-    def hidden(self, tokens: Int64[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        """What lm_head reads."""
+    def hidden(
+        self,
+        tokens: Int64[Tensor, "B T"],
+        state: DecoderState | None = None,
+        *,
+        embedded: Float[Tensor, "B T D"] | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """What lm_head reads; ``embedded`` is what ``embed`` gave for these tokens, if it did.
+
+        With a ``state`` the tokens go on behind what it holds, and it grows by them.
+        """
+        if state is None:
+            positions = self._rotary(tokens.shape[1], tokens.device)
+        else:
+            positions = Rotary(*state.begin(tokens.shape[1]))
+        x = self.embed(tokens, state) if embedded is None else embedded
+        for layer in self.layers:
+            x = layer(x, positions, tokens, state)
+        out: Tensor = self.norm(x)
+        if state is not None:
+            state.end(tokens.shape[1])
+        return out
+
+    def embed(
+        self, tokens: Int64[Tensor, "B T"], state: DecoderState | None = None, *, ahead: int = 0
+    ) -> Float[Tensor, "B T D"]:
+        """The start of the stream; the state does not grow, but knows these n-grams.
+
+        The tokens begin ``ahead`` behind the state's end, where those between were embedded before:
+        so drafted tokens are embedded one after the other, and once.
+        """
+        return embed(self.embed_tokens, tokens, state, ahead=ahead)
+
+    def new_state(self, num_sequences: int, capacity: int) -> DecoderState:
+        """Of sequences that start: room for ``capacity`` tokens of each."""
+        cos, sin = self._rotary(capacity, self.norm.weight.device)
+        return DecoderState(num_sequences, capacity, cos=cos, sin=sin)
+
+    def _rotary(self, length: int, device: torch.device) -> Rotary:
         model = self.config
         dim = model.qk_rope_head_dim if model.attention == "mla" else model.head_dim
-        positions = rotary(
-            tokens.shape[1], dim, model.rope_theta, tokens.device, model.rope_scaling
-        )
-        x = self.embed_tokens(tokens)
-        for layer in self.layers:
-            x = layer(x, positions, tokens)
-        out: Tensor = self.norm(x)
-        return out
+        return rotary(length, dim, model.rope_theta, device, model.rope_scaling)
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:

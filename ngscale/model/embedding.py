@@ -13,6 +13,7 @@ from ngscale.hashing.torch_twin import NgramHash, StreamState
 from ngscale.model.initialise import fill_normal, undrawn_embedding
 from ngscale.model.precision import autocast_dtype
 from ngscale.model.rms_norm import RMSNorm
+from ngscale.model.state import DecoderState
 from ngscale.model_spec import NgramGate
 from ngscale.ngram_params import table_width
 from ngscale.spec import NgramSpec
@@ -91,6 +92,13 @@ class NgramTables(nn.Module):
             self._hashed(tokens), segments=segments, dead=dead, state=state
         )
         return advanced
+
+    def advance_each(
+        self, tokens: Int64[Tensor, "B T"], state: StreamState | None = None
+    ) -> Int64[Tensor, "B T P"]:
+        """The ids of the state behind each of ``tokens``."""
+        seen: Tensor = self.row_ids.advance_each(self._hashed(tokens), state)
+        return seen
 
     def _hashed(self, tokens: Int64[Tensor, "B T"]) -> Int64[Tensor, "B T"]:
         return tokens if self.compressed_ids is None else self.compressed_ids[tokens]
@@ -249,6 +257,23 @@ class NgramEmbedding(NgramTables):
         return fused.view_as(words)
 
 
+def embed(
+    embedding: nn.Module,
+    tokens: Int64[Tensor, "B T"],
+    state: DecoderState | None,
+    *,
+    ahead: int = 0,
+) -> Float[Tensor, "B T D"]:
+    """By an embedding with or without tables; the tokens begin ``ahead`` behind the state's end."""
+    if state is None or not isinstance(embedding, NgramEmbedding):
+        plain: Tensor = embedding(tokens)
+        return plain
+    past = state.past(embedding, ahead)
+    embedded: Tensor = embedding(tokens, past)
+    state.remember(embedding, embedding.advance_each(tokens, past), ahead)
+    return embedded
+
+
 def _scales(spec: NgramSpec) -> tuple[float, float]:
     """Of the word and of the summed rows (D3)."""
     shares = 1 + spec.num_tables
@@ -337,14 +362,12 @@ class NgramReader(NgramTables):
         self,
         stream: Float[Tensor, "B T D"],
         tokens: Int64[Tensor, "B T"],
-        state: StreamState | None = None,
+        state: DecoderState | None = None,
     ) -> Float[Tensor, "B T D"]:
-        """What is added to ``stream``.
-
-        The convolution has no streaming state: with one, a ``state`` is refused.
-        """
-        assert state is None or self.conv1d is None
-        rows = self.read(tokens, state=state)
+        """What is added to ``stream``; without a ``state`` the sequences start here."""
+        rows = self.read(tokens, state=None if state is None else state.past(self))
+        if state is not None:
+            state.remember(self, self.advance_each(tokens, state.past(self)))
         key, query = self.norm_key(self.key_proj(rows)), self.norm_query(stream)
         score = (key * query).sum(-1, keepdim=True).float() / math.sqrt(self.hidden_size)
         gate = (score.sign() * score.abs().clamp_min(1e-6).sqrt()).sigmoid()
@@ -352,6 +375,10 @@ class NgramReader(NgramTables):
         if self.conv1d is None or self.norm_conv is None:
             return value
         reach = (self.conv1d.kernel_size[0] - 1) * self.conv1d.dilation[0]
-        channels = functional.pad(self.norm_conv(value).transpose(1, 2), (reach, 0))  # (B, D, r+T)
+        channels = self.norm_conv(value).transpose(1, 2)
+        if state is None:
+            channels = functional.pad(channels, (reach, 0))  # (B, D, r+T)
+        else:
+            channels = state.window(self, channels, reach)
         mixed: Tensor = value + functional.silu(self.conv1d(channels)).transpose(1, 2)
         return mixed

@@ -4,6 +4,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ngscale.model.embedding import embed
+from ngscale.model.state import DecoderState
+
 
 class FeedForward(nn.Module):
     """``down( silu(gate x) * up x )``."""
@@ -15,9 +18,12 @@ class FeedForward(nn.Module):
         self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
 
     def forward(
-        self, x: Float[Tensor, "*B D"], tokens: Int64[Tensor, "B T"] | None = None
+        self,
+        x: Float[Tensor, "*B D"],
+        tokens: Int64[Tensor, "B T"] | None = None,
+        state: DecoderState | None = None,
     ) -> Float[Tensor, "*B D"]:
-        """What the block adds to the stream; the tokens are not looked at."""
+        """What the block adds to the stream; tokens and state are not looked at."""
         out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
         return out
 
@@ -35,8 +41,12 @@ class EmbeddedFeedForward(nn.Module):
         self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=False)
 
     def forward(
-        self, x: Float[Tensor, "B T D"], tokens: Int64[Tensor, "B T"]
+        self,
+        x: Float[Tensor, "B T D"],
+        tokens: Int64[Tensor, "B T"],
+        state: DecoderState | None = None,
     ) -> Float[Tensor, "B T D"]:
         """What the block adds to the stream."""
-        out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.embedding(tokens))
+        columns = embed(self.embedding, tokens, state)
+        out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * columns)
         return out
