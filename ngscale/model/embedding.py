@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ngscale.errors import SpecError
-from ngscale.hashing.torch_twin import NgramHash, StreamState
+from ngscale.hashing.torch_twin import Lookups, NgramHash, StreamState
 from ngscale.model.initialise import fill_normal, undrawn_embedding
 from ngscale.model.precision import autocast_dtype
 from ngscale.model.rms_norm import RMSNorm
@@ -73,11 +73,20 @@ class NgramTables(nn.Module):
         found = self.row_ids.look_up(
             self._hashed(tokens), segments=segments, dead=dead, state=state
         )
-        ids = found.ids if found.reads is None else found.ids.clamp_min(0)
-        rows: Tensor = self.tables(ids + self.table_starts)  # (B, T, E, d)
+        rows: Tensor = self.tables(self._stacked(found))  # (B, T, E, d)
         if found.reads is not None:
             rows = rows.masked_fill(~found.reads.unsqueeze(-1), 0)
         return rows.flatten(-2)
+
+    def rows_read(
+        self, tokens: Int64[Tensor, "B T"], state: StreamState | None = None
+    ) -> Int64[Tensor, "B T E"]:
+        """The rows of ``tables.weight`` that ``read`` gathers."""
+        return self._stacked(self.row_ids.look_up(self._hashed(tokens), state=state))
+
+    def _stacked(self, found: Lookups) -> Int64[Tensor, "B T E"]:
+        ids = found.ids if found.reads is None else found.ids.clamp_min(0)
+        return ids + self.table_starts
 
     def advance(
         self,
@@ -230,17 +239,17 @@ class NgramEmbedding(NgramTables):
         """
         rows = self.read(tokens, segments=segments, dead=dead, state=state)  # (B, T, E*d)
         words = self.word_embeddings(tokens)  # (B, T, D)
-        fused = self._fuse(words, rows)
+        fused = self.fuse(words, rows)
         averaged = self.row_ids.averaged(tokens)
         if averaged is not None:
             fused = torch.where(averaged.unsqueeze(-1), fused, self.factor * words)
         amplified: Tensor = self.amplifier(fused)
         return amplified
 
-    def _fuse(
+    def fuse(
         self, words: Float[Tensor, "B T D"], rows: Float[Tensor, "B T Ed"]
     ) -> Float[Tensor, "B T D"]:
-        """The sum above, times the factor of amplification."""
+        """The sum above of words and rows, times the factor of amplification."""
         a, b = self.factor * self.word_scale, self.factor * self.row_scale
         if self.projection is None:
             summed: Tensor = rows.view(*words.shape[:2], self.spec.num_tables, -1).sum(-2)

@@ -1,0 +1,83 @@
+"""``ngscale decode --isolate``: a design and text -> the time of each part of a step -> answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ngscale.errors import UsageError
+
+DEFAULT_BATCHES = "1,4,16,64,256"
+_LARGEST_BATCH = 4096
+_MIN_SECONDS = 0.2
+"""That each timing repeats for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What was asked for."""
+
+    checkpoint: Path | None
+    batches: str
+    context_tokens: int
+    draft_length: int
+    corpus: Sequence[str] | None
+    tokenizer: str | None
+    source_options: dict[str, Any]
+    device: str
+    dtype: str
+    as_json: bool
+    out: Path | None
+
+
+def run(wanted: Wanted) -> None:
+    """Build each model, time its steps, answer.
+
+    Raises:
+        UsageError: batches that are none, a text too short.
+        InputError: a design without tables.
+    """
+    from ngscale.commands.answer import answer
+    from ngscale.commands.source import read_source
+    from ngscale.console import progress
+    from ngscale.decode.isolation_report import build_record, build_report
+    from ngscale.decode.isolation_run import Request, measure_models, models
+    from ngscale.decode.subject import DTYPES
+    from ngscale.design import read_design
+    from ngscale.model.device import pick_device
+    from ngscale.train_small.config import DEFAULT_DESIGN, DEFAULT_TOKENIZER
+
+    if wanted.dtype not in DTYPES:
+        raise UsageError(f"--dtype {wanted.dtype}: takes {', '.join(DTYPES)}")
+    batches = _batches(wanted.batches)
+    design, name = DEFAULT_DESIGN, "the built-in design"
+    if wanted.checkpoint is not None:
+        path = wanted.checkpoint
+        design = read_design(path / "config.json" if path.is_dir() else path)
+        name = wanted.checkpoint.name
+    stream, described = read_source(
+        list(wanted.corpus) if wanted.corpus else None,
+        wanted.tokenizer or DEFAULT_TOKENIZER,
+        **wanted.source_options,
+    )
+    request = Request(
+        batches=batches,
+        context=wanted.context_tokens,
+        draft_length=wanted.draft_length,
+        min_seconds=_MIN_SECONDS,
+        dtype=DTYPES[wanted.dtype],
+        device=pick_device(wanted.device),
+    )
+    with progress("steps timed", 2 * len(batches) * len(models(design))) as advance:
+        timed = measure_models(design, stream, request, lambda: advance(1))
+    record = build_record(timed, request, name, described)
+    answer(record, build_report(record), as_json=wanted.as_json, out=wanted.out)
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(p.isascii() and p.isdigit() and 0 < int(p) <= _LARGEST_BATCH for p in parts):
+        raise UsageError(
+            f"--batches {text}: takes numbers from 1 to {_LARGEST_BATCH:,}, as 1,16,256"
+        )
+    return tuple(sorted({int(part) for part in parts}))
