@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ngscale.commands import isolation
 from ngscale.commands.answer import (
     CorpusOption,
     JsonOption,
@@ -16,6 +17,7 @@ from ngscale.commands.answer import (
     TokenizerOption,
     answer,
 )
+from ngscale.commands.isolation import DEFAULT_BATCHES
 from ngscale.commands.source import read_source
 from ngscale.errors import InputError, MissingExtraError, UsageError
 from ngscale.train_small.threads import wait_asleep
@@ -102,6 +104,20 @@ def decode(
             help="Measure what drops table drafts before verification, by scores of n-gram rows.",
         ),
     ] = False,
+    isolate: Annotated[
+        bool,
+        typer.Option(
+            "--isolate",
+            help="Time each part of a step instead, of CKPT's design, its equal-total MoE and "
+            "tables of one row, weights as they are initialised. CKPT may be a config.json.",
+        ),
+    ] = False,
+    batches: Annotated[
+        str, typer.Option(metavar="B,B,...", help="With --isolate: sequences of a step.")
+    ] = DEFAULT_BATCHES,
+    context_tokens: Annotated[
+        int, typer.Option(metavar="N", min=1, help="With --isolate: tokens read before the step.")
+    ] = 256,
     text_field: TextFieldOption = "text",
     split: SplitOption = "train",
     on_bad_record: OnBadRecordOption = "error",
@@ -111,7 +127,7 @@ def decode(
     """What drafts from n-gram tables give in decoding, without changing what comes out.
 
     With --out, a table head and every measurement are kept there, and the same command takes them
-    up again.
+    up again. --isolate times the parts of a step instead.
 
     Example: ngscale decode --early-rejection --out report
     """
@@ -123,6 +139,28 @@ def decode(
     if not 0 < top_p <= 1:
         raise UsageError(f"--top-p {top_p}: takes a share above 0, at most 1")
     wait_asleep()
+    reading: dict[str, Any] = {
+        "text_field": text_field,
+        "split": split,
+        "on_bad_record": on_bad_record,
+    }
+    if isolate:
+        isolation.run(
+            isolation.Wanted(
+                checkpoint=checkpoint,
+                batches=batches,
+                context_tokens=context_tokens,
+                draft_length=max(lengths),
+                corpus=corpus,
+                tokenizer=tokenizer,
+                source_options=reading,
+                device=device,
+                dtype=dtype,
+                as_json=as_json,
+                out=out,
+            )
+        )
+        return
     try:
         from ngscale.decode.measure import Setting
         from ngscale.decode.run import DRAFTS, Request, check, make_head, needs_head, num_items
@@ -162,11 +200,6 @@ def decode(
     if tokenizer is None and checkpoint is not None and subject is not None:
         config = subject.decoder.config
         tokenizer = tokenizer_name(checkpoint, vocab_size=config.vocab_size, is_own=True)
-    reading: dict[str, Any] = {
-        "text_field": text_field,
-        "split": split,
-        "on_bad_record": on_bad_record,
-    }
     groups = [[one] for one in corpus] if corpus else [sources]
     read = [read_source(one, tokenizer or DEFAULT_TOKENIZER, **reading) for one in groups]
     cut = [_blocks(stream, prompt_tokens) for stream, _ in read]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ngscale.errors import UsageError
+from ngscale.errors import MissingExtraError, UsageError
 
 DEFAULT_BATCHES = "1,4,16,64,256"
 _LARGEST_BATCH = 4096
@@ -40,13 +40,18 @@ def run(wanted: Wanted) -> None:
     from ngscale.commands.answer import answer
     from ngscale.commands.source import read_source
     from ngscale.console import progress
-    from ngscale.decode.isolation_report import build_record, build_report
-    from ngscale.decode.isolation_run import Request, measure_models, models
-    from ngscale.decode.subject import DTYPES
     from ngscale.design import read_design
-    from ngscale.model.device import pick_device
-    from ngscale.train_small.config import DEFAULT_DESIGN, DEFAULT_TOKENIZER
 
+    try:
+        from ngscale.decode.isolation_report import build_record, build_report
+        from ngscale.decode.isolation_run import Request, measure_models, models
+        from ngscale.decode.subject import DTYPES
+        from ngscale.model.device import pick_device
+        from ngscale.train_small.config import DEFAULT_DESIGN, DEFAULT_TOKENIZER
+    except ModuleNotFoundError as error:
+        if error.name in ("torch", "safetensors"):
+            raise MissingExtraError(error.name, "torch") from error
+        raise
     if wanted.dtype not in DTYPES:
         raise UsageError(f"--dtype {wanted.dtype}: takes {', '.join(DTYPES)}")
     batches = _batches(wanted.batches)

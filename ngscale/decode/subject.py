@@ -14,6 +14,7 @@ from torch import Tensor
 from ngscale.errors import InputError, UsageError
 from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
 from ngscale.model.decoder import Decoder
+from ngscale.model.device import pick_device
 from ngscale.model.embedding import NgramEmbedding
 from ngscale.safetensors_header import weight_files
 
@@ -86,7 +87,7 @@ def load_subject(directory: Path, *, device: str, dtype: str) -> Subject:
         raise UsageError(f"--dtype {dtype}: takes {', '.join(DTYPES)}")
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; decode takes a checkpoint's directory")
-    place = _device(device)
+    place = pick_device(device)
     decoder, design = load_decoder(directory)
     longest = design.model.config.get("max_position_embeddings")
     files = [directory / CONFIG_NAME, *weight_files(directory)]
@@ -143,17 +144,6 @@ def check_ids(ids: Int64[np.ndarray, "n P"], vocab_size: int, name: str) -> None
 def on_device(ids: Int64[np.ndarray, "n P"], device: torch.device) -> Tensor:
     """A copy as a tensor."""
     return torch.from_numpy(ids.astype(np.int64)).to(device)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"--device {name}: torch sees no CUDA device; use --device cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"--device {name}: is none; use cpu or cuda") from error
 
 
 def _sha256(path: Path) -> str:

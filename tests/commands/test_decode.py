@@ -92,6 +92,21 @@ def test_a_record_tells_what_drafts_gave(checkpoint: Path, text: Path, tmp_path:
         assert again[key] == record[key]
 
 
+def test_parts_of_a_step_are_timed_beside_the_moe(
+    checkpoint: Path, text: Path, tmp_path: Path
+) -> None:
+    argv = [checkpoint, "--isolate", "--batches", "2,1", "--context-tokens", 6]
+    argv += ["--draft-lengths", "1,2", "--corpus", text, "--device", "cpu"]
+    done = invoke(*argv, "--json", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["inputs"]["batches"] == [1, 2]
+    assert {step["num_tokens"] for step in record["steps"]} == {1, 3}
+    assert len(record["steps"]) == 3 * 2 * 2
+    assert all(step["step_us"] > 0 for step in record["steps"])
+    assert record["answer"] in (tmp_path / "out" / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
@@ -100,7 +115,9 @@ def test_a_record_tells_what_drafts_gave(checkpoint: Path, text: Path, tmp_path:
         (("--prompt-tokens", 1), 2, "takes 2 or more"),
         (("--top-p", 0), 2, "takes a share"),
         (("--dtype", "int3"), 2, "float32, bfloat16"),
-        (("--device", "nonsense"), 2, "is none"),
+        (("--device", "nonsense"), 2, "cannot be used here"),
+        (("--isolate", "--batches", "0"), 2, "--batches 0: takes numbers from 1"),
+        (("--isolate", "--context-tokens", 10**6), 2, "a window takes 1,000,004"),
         (("--sequences", 1000), 3, "fewer sequences"),
         (("--head", "missing.safetensors"), 3, "is no draft head"),
     ],
