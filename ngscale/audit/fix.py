@@ -24,7 +24,7 @@ def propose(spec: NgramSpec, config: Mapping[str, Any]) -> Fix | None:
     base, orders = spec.hash_base, spec.table_orders
     assert base is not None
     key = ratio_key(config)
-    if spec.row_family == "longcat" and key in config:
+    if spec.row_family == "longcat" and key is not None and key in config:
         ratio = sound_ratio(config[key], base, orders)
         if ratio is None:
             return None
