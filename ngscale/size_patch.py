@@ -19,7 +19,7 @@ def ratio_key(config: Mapping[str, Any]) -> str | None:
 
 
 def rows_patch(config: Mapping[str, Any], table_rows: Sequence[int]) -> dict[str, Any]:
-    """That lists the rows, where this config.json lists them."""
+    """That lists the rows, where this config.json lists them; a block is patched whole."""
     if _LIST_KEY in config:
         return {_LIST_KEY: list(table_rows)}
-    return {EXTENSION_KEY: {"table_rows": list(table_rows)}}
+    return {EXTENSION_KEY: {**config.get(EXTENSION_KEY, {}), "table_rows": list(table_rows)}}
