@@ -59,7 +59,7 @@ def run(wanted: Wanted) -> None:
     if wanted.checkpoint is not None:
         path = wanted.checkpoint
         design = read_design(path / "config.json" if path.is_dir() else path)
-        name = wanted.checkpoint.name
+        name = path.name if path.is_dir() else path.stem
     stream, described = read_source(
         list(wanted.corpus) if wanted.corpus else None,
         wanted.tokenizer or DEFAULT_TOKENIZER,
