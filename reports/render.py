@@ -62,8 +62,11 @@ def build_report(record: RunRecord) -> Report:
             return series_report.build_report(record)
         return norms_report.build_report(record)
     if record.verb == "decode":
+        from ngscale.decode import isolation_report
         from ngscale.decode import summary as decode_summary
 
+        if "steps" in record.results:
+            return isolation_report.build_report(record)
         return decode_summary.build_report(record)
     if record.verb == "decode-seeds":
         return decode_seeds.build_report(record)
