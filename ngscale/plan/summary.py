@@ -178,11 +178,13 @@ def _sizes_clause(request: Request, results: Mapping[str, Any]) -> str:
 
 def _setting(request: Request, key: str, value: Any) -> str:
     """``set ngram_vocab_size_ratio to 77.982 instead of 78``; lists are in the files."""
+    now = request.target.config.get(key)
     if isinstance(value, Mapping):
-        return f"set {', '.join(f'{key}.{inner}' for inner in value)} as in configs/"
+        own = now if isinstance(now, Mapping) else {}
+        changed = [f"{key}.{inner}" for inner, new in value.items() if own.get(inner) != new]
+        return f"set {', '.join(changed)} as in configs/"
     if not isinstance(value, int | float):
         return f"set {key} as in configs/"
-    now = request.target.config.get(key)
     instead = f" instead of {json.dumps(now)}" if isinstance(now, int | float) else ""
     return f"set {key} to {json.dumps(value)}{instead}"
 
