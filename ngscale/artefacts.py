@@ -5,6 +5,7 @@ and not yet built. The cache is ``$NGSCALE_CACHE``, else ``$XDG_CACHE_HOME/ngsca
 ``~/.cache/ngscale``.
 """
 
+import hashlib
 import os
 import tomllib
 from collections.abc import Iterator
@@ -47,6 +48,12 @@ class Artefact:
     def is_built(self) -> bool:
         """Whether it lies there, whole."""
         return self.buildable and self.built_dir.is_dir()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of the content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_dir() -> Path:

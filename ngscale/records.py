@@ -6,6 +6,7 @@ A record is a pure function of the inputs. Where, when and with which versions i
 
 import datetime
 import errno
+import hashlib
 import json
 import os
 import platform
@@ -207,6 +208,11 @@ def environment(argv: Sequence[str]) -> dict[str, Any]:
 def dump_json(document: Mapping[str, Any]) -> str:
     """Strict JSON (no NaN, no infinity), two-space indent, one trailing newline."""
     return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """A short name for what is a function of these inputs."""
+    return hashlib.sha256(dump_json(document).encode()).hexdigest()[:16]
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from ngscale.errors import SpecError
+from ngscale.errors import SpecError, UsageError
 from ngscale.policy import Policy
 
 Amplification = Literal["none", "sqrt_d", "layernorm", "scalar"]
@@ -330,6 +330,20 @@ def longcat_spec(
 def capacity_1(spec: NgramSpec) -> NgramSpec:
     """The placebo: tables of one row, which add the same vector to every token."""
     return replace(spec, table_rows=(1,) * spec.num_tables, row_family="explicit")
+
+
+def check_hashed(title: str, spec: NgramSpec, num_ids: int) -> None:
+    """Refuse a tokenizer with ids that the design does not hash.
+
+    Raises:
+        UsageError: names both numbers.
+    """
+    if num_ids > spec.vocab_size:
+        what = "compressed ids" if spec.compressed_vocab is not None else "ids"
+        raise UsageError(
+            f"{title} hashes {what} below {spec.vocab_size:,}, the tokenizer has {num_ids:,}; use "
+            "its own --tokenizer"
+        )
 
 
 def check_row_count(rows: int) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt32
 
+from ngscale.artefacts import file_digest
 from ngscale.errors import InputError
 
 FORMAT = 1
@@ -73,8 +74,7 @@ def file_sha256(path: Path, cache: Path) -> str:
         remembered = cache / "hashes" / hashlib.sha256(identity.encode()).hexdigest()
         if remembered.is_file() and len(known := remembered.read_text()) == 64:
             return known
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = file_digest(path)
         if path.stat().st_mtime_ns == stat.st_mtime_ns:
             _write_whole(remembered, found)
     except OSError as error:

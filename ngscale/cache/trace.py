@@ -17,7 +17,7 @@ from jaxtyping import Int64
 
 from ngscale.errors import InputError, UsageError
 from ngscale.hashing.stream import NO_ROW, row_ids
-from ngscale.spec import NgramSpec
+from ngscale.spec import NgramSpec, check_hashed
 from ngscale.tokens import TokenStream
 
 CHUNK = 2**14
@@ -199,9 +199,4 @@ def check_stream(stream: TokenStream, specs: Sequence[NgramSpec], title: str) ->
         UsageError: the tokenizer has more ids.
     """
     for spec in specs:
-        if stream.vocab_size > spec.vocab_size:
-            what = "compressed ids" if spec.compressed_vocab is not None else "ids"
-            raise UsageError(
-                f"{title} hashes {what} below {spec.vocab_size:,}, the tokenizer has "
-                f"{stream.vocab_size:,}; use its own --tokenizer"
-            )
+        check_hashed(title, spec, stream.vocab_size)

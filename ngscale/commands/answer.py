@@ -1,14 +1,15 @@
 """How every verb answers: the shared options, and record + report -> stdout and ``--out``."""
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ngscale.corpus import OnBadRecord
-from ngscale.errors import UsageError
+from ngscale.errors import MissingExtraError, UsageError
 from ngscale.records import Report, RunRecord, dump_json, environment
 
 JsonOption = Annotated[
@@ -77,6 +78,21 @@ TrainingDeviceOption = Annotated[
     str,
     typer.Option("--device", metavar="NAME", help="auto, cpu or cuda.", callback=_training_device),
 ]
+
+
+@contextmanager
+def torch_extra() -> Iterator[None]:
+    """Around imports of what needs the extra ``torch``.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name in ("torch", "safetensors"):
+            raise MissingExtraError(error.name, "torch") from error
+        raise
 
 
 def starting(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:

@@ -127,7 +127,7 @@ def cache(
         raise UsageError(f"--sample {sample}: is a share of the rows, above 0 and at most 1")
     targets = _targets(miss_ratio)
 
-    from ngscale.artefacts import cache_dir
+    from ngscale.artefacts import cache_dir, file_digest
     from ngscale.cache import run as runs
     from ngscale.cache.feeding import parse_levels
     from ngscale.cache.summary import build_report
@@ -140,7 +140,7 @@ def cache(
     inputs: dict[str, Any]
     if trace is not None:
         source, num_positions = runs.file_source(trace, tables)
-        inputs = {"trace": {"name": trace.name, "sha256": _sha256(trace)}}
+        inputs = {"trace": {"name": trace.name, "sha256": file_digest(trace)}}
     else:
         stream, inputs = read_source(
             corpus,
@@ -201,10 +201,3 @@ def _targets(text: str) -> tuple[float, ...]:
             raise UsageError(f"--miss-ratio {text}: takes shares between 0 and 1, such as 0.2,0.1")
         found.append(value)
     return tuple(found)
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,7 +22,7 @@ from ngscale.commands.recommend import Wanted
 from ngscale.commands.recommend import run as _recommend
 from ngscale.commands.source import read_source, run_directory
 from ngscale.errors import UsageError
-from ngscale.spec import PolynomialHash
+from ngscale.spec import PolynomialHash, check_hashed
 from ngscale.units import parse_bytes, parse_count
 
 if TYPE_CHECKING:
@@ -438,11 +438,7 @@ def _spec(target: str, vocab_size: int) -> "NgramSpec":
         )
     if isinstance(spec.hash, PolynomialHash) and spec.hash.table_bases:
         raise UsageError(f"{target}: its tables have bases of their own; measure one by --base")
-    if vocab_size > spec.vocab_size:
-        raise UsageError(
-            f"{target} hashes ids below {spec.vocab_size:,}, the tokenizer has {vocab_size:,}; "
-            "use its own --tokenizer"
-        )
+    check_hashed(target, spec, vocab_size)
     return spec
 
 

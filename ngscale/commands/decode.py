@@ -16,10 +16,11 @@ from ngscale.commands.answer import (
     TextFieldOption,
     TokenizerOption,
     answer,
+    torch_extra,
 )
 from ngscale.commands.isolation import DEFAULT_BATCHES
 from ngscale.commands.source import read_source
-from ngscale.errors import InputError, MissingExtraError, UsageError
+from ngscale.errors import InputError, UsageError
 from ngscale.train_small.threads import wait_asleep
 
 if TYPE_CHECKING:
@@ -161,21 +162,17 @@ def decode(
             )
         )
         return
-    try:
+    with torch_extra():
         from ngscale.decode.measure import Setting
         from ngscale.decode.run import DRAFTS, Request, check, make_head, needs_head, num_items
         from ngscale.decode.run import decode as run_decode
         from ngscale.decode.sampling import Sampling
         from ngscale.decode.subject import load_subject
         from ngscale.decode.summary import build_report
-        from ngscale.decode.table_head import HeadTraining, digest
+        from ngscale.decode.table_head import HeadTraining
         from ngscale.probe.windows import tokenizer_name
         from ngscale.train_small.built_in import STEPS, built_in_checkpoint, draft_design
         from ngscale.train_small.config import DEFAULT_TOKENIZER
-    except ModuleNotFoundError as error:
-        if error.name in ("torch", "safetensors"):
-            raise MissingExtraError(error.name, "torch") from error
-        raise
     from dataclasses import asdict
 
     import numpy as np
@@ -183,6 +180,7 @@ def decode(
     from ngscale.artefacts import cache_dir
     from ngscale.console import progress, say
     from ngscale.corpus import default_sources
+    from ngscale.records import digest
     from ngscale.tokens import is_bin
     from ngscale.units import parse_count
 

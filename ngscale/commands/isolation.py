@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ngscale.errors import MissingExtraError, UsageError
+from ngscale.errors import UsageError
 
 DEFAULT_BATCHES = "1,4,16,64,256"
 _LARGEST_BATCH = 4096
@@ -37,23 +37,18 @@ def run(wanted: Wanted) -> None:
         UsageError: batches that are none, a text too short.
         InputError: a design without tables.
     """
-    from ngscale.commands.answer import answer
+    from ngscale.commands.answer import answer, torch_extra
     from ngscale.commands.source import read_source
     from ngscale.console import progress
     from ngscale.design import read_design
 
-    try:
+    with torch_extra():
         from ngscale.decode.isolation_report import build_record, build_report
         from ngscale.decode.isolation_run import Request, measure_models, models
-        from ngscale.decode.subject import DTYPES
+        from ngscale.decode.subject import dtype_of
         from ngscale.model.device import pick_device
         from ngscale.train_small.config import DEFAULT_DESIGN, DEFAULT_TOKENIZER
-    except ModuleNotFoundError as error:
-        if error.name in ("torch", "safetensors"):
-            raise MissingExtraError(error.name, "torch") from error
-        raise
-    if wanted.dtype not in DTYPES:
-        raise UsageError(f"--dtype {wanted.dtype}: takes {', '.join(DTYPES)}")
+    dtype = dtype_of(wanted.dtype)
     batches = _batches(wanted.batches)
     design, name = DEFAULT_DESIGN, "the built-in design"
     if wanted.checkpoint is not None:
@@ -70,7 +65,7 @@ def run(wanted: Wanted) -> None:
         context=wanted.context_tokens,
         draft_length=wanted.draft_length,
         min_seconds=_MIN_SECONDS,
-        dtype=DTYPES[wanted.dtype],
+        dtype=dtype,
         device=pick_device(wanted.device),
     )
     with progress("steps timed", 2 * len(batches) * len(models(design))) as advance:

@@ -14,9 +14,10 @@ from ngscale.commands.answer import (
     TextFieldOption,
     TokenizerOption,
     answer,
+    torch_extra,
 )
 from ngscale.commands.source import read_source
-from ngscale.errors import MissingExtraError, UsageError
+from ngscale.errors import UsageError
 from ngscale.train_small.threads import wait_asleep
 
 if TYPE_CHECKING:
@@ -130,17 +131,13 @@ def probe(
         record, report = _autopsy(_fetched(directory), corpus, tokenizer, reading)
         answer(record, report, as_json=as_json, out=out)
         return
-    try:
+    with torch_extra():
         from ngscale.model.device import pick_device
         from ngscale.probe.against import add_other
         from ngscale.probe.arms import arms_design
         from ngscale.probe.norms_report import build_report
         from ngscale.probe.run import load, num_passes, probe_checkpoint, read_windows
         from ngscale.probe.series import add_other_series, find_run, probe_series
-    except ModuleNotFoundError as error:
-        if error.name in ("torch", "safetensors"):
-            raise MissingExtraError(error.name, "torch") from error
-        raise
     from ngscale.artefacts import cache_dir
     from ngscale.console import progress, say
     from ngscale.corpus import default_sources, source_files

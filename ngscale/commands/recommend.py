@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ngscale.errors import UsageError
+from ngscale.spec import check_hashed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,11 +124,8 @@ def _is_bin(corpus: Sequence[str]) -> bool:
 def _base(wanted: Wanted, spec: Any, stream_vocab_size: int | None) -> int:
     """The hash base: the target's, the corpus's, the tokenizer's, or a number."""
     if spec is not None:
-        if stream_vocab_size is not None and stream_vocab_size > spec.vocab_size:
-            raise UsageError(
-                f"{wanted.target} hashes ids below {spec.vocab_size:,}, the tokenizer has "
-                f"{stream_vocab_size:,}; use its own --tokenizer"
-            )
+        if stream_vocab_size is not None:
+            check_hashed(str(wanted.target), spec, stream_vocab_size)
         base: int = spec.hash_base
         return base
     if stream_vocab_size is not None:

@@ -17,9 +17,10 @@ from ngscale.commands.answer import (
     TokenizerOption,
     TrainingDeviceOption,
     answer,
+    torch_extra,
 )
 from ngscale.commands.source import read_source
-from ngscale.errors import MissingExtraError, UsageError
+from ngscale.errors import UsageError
 from ngscale.train_small.threads import wait_asleep
 
 _SCHEDULES = ("wsd", "cosine")
@@ -128,7 +129,7 @@ def train_small(
     if not 0 < margin < math.inf:
         raise UsageError(f"--margin {margin}: takes a positive number of nats")
     wait_asleep()
-    try:
+    with torch_extra():
         from ngscale.model.device import pick_device
         from ngscale.train_small.candidates import read_target, shrink_to
         from ngscale.train_small.cells import CellStore
@@ -137,10 +138,6 @@ def train_small(
         from ngscale.train_small.plan import plan_report
         from ngscale.train_small.run import Request, plan_job, planned, run_job
         from ngscale.train_small.summary import build_report
-    except ModuleNotFoundError as error:
-        if error.name in ("torch", "safetensors"):
-            raise MissingExtraError(error.name, "torch") from error
-        raise
     from ngscale.console import say
     from ngscale.corpus import default_sources
     from ngscale.tokens import is_bin

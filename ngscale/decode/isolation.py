@@ -60,19 +60,27 @@ class Step:
     parts: tuple[Part, ...]
 
 
-def measure_step(
-    decoder: Decoder, windows: Int64[Tensor, "B L"], *, num_tokens: int, min_seconds: float
-) -> Step:
-    """The last ``num_tokens`` of each window, after the others were read.
+@torch.inference_mode()
+def read_context(
+    decoder: Decoder, context: Int64[Tensor, "B L"], *, most_tokens: int
+) -> DecoderState:
+    """The state behind it, with room for a step of ``most_tokens``."""
+    batch, length = context.shape
+    state = decoder.new_state(batch, length + most_tokens)
+    decoder.hidden(context, state)
+    return state
 
-    Each timing repeats for at least ``min_seconds``. Runs on the windows' device without a sync
+
+def measure_step(
+    decoder: Decoder, state: DecoderState, new: Int64[Tensor, "B T"], *, min_seconds: float
+) -> Step:
+    """A step that reads ``new``; the state is left as it was.
+
+    Each timing repeats for at least ``min_seconds``. Runs on the tokens' device without a sync
     between parts; one is awaited per timing.
     """
-    batch, length = windows.shape
-    state = decoder.new_state(batch, length)
-    new = windows[:, length - num_tokens :].contiguous()
+    batch, num_tokens = new.shape
     with torch.inference_mode():
-        decoder.hidden(windows[:, : length - num_tokens], state)
         whole = _median(lambda: _whole(decoder, new, state), min_seconds)
         with _calls(decoder) as calls:
             hidden = decoder.hidden(new, state)
@@ -109,19 +117,15 @@ class Switches:
 
 
 def measure_switches(
-    decoder: Decoder, windows: Int64[Tensor, "B L"], *, num_tokens: int, min_seconds: float
+    decoder: Decoder, state: DecoderState, new: Int64[Tensor, "B T"], *, min_seconds: float
 ) -> Switches | None:
-    """Of the embedding of ``num_tokens`` that are verified; None without tables at the input, or
-    where their fusion is another than one projection a table.
+    """Of the embedding of tokens that are verified; None without tables at the input, or where
+    their fusion is another than one projection a table.
     """
     embedding = decoder.embed_tokens
     if not isinstance(embedding, NgramEmbedding) or embedding.spec.fusion != "average":
         return None
-    batch, length = windows.shape
-    state = decoder.new_state(batch, length)
-    new = windows[:, length - num_tokens :].contiguous()
     with torch.inference_mode():
-        decoder.hidden(windows[:, : length - num_tokens], state)
         drafted = decoder.embed(new, state)
         past = state.past(embedding)
         fused = _median(lambda: embedding(new, past), min_seconds)

@@ -8,10 +8,17 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from ngscale.decode.isolation import Step, Switches, measure_step, measure_switches
+from ngscale.decode.isolation import (
+    Step,
+    Switches,
+    measure_step,
+    measure_switches,
+    read_context,
+)
 from ngscale.design import Design
 from ngscale.errors import InputError, UsageError
 from ngscale.model.decoder import Decoder
+from ngscale.model.longcat_keys import decoder_keys
 from ngscale.params import most_active, parameter_equivalent_moe, total_parameters
 from ngscale.spec import capacity_1
 from ngscale.tokens import TokenStream
@@ -46,7 +53,7 @@ class Timed:
     steps: tuple[Step, ...]
     """Of one token and of ``draft_length + 1``, per batch."""
     switches: Mapping[int, Switches | None]
-    """By batch."""
+    """By batch; of the design alone."""
 
 
 def models(design: Design) -> dict[str, Design]:
@@ -83,25 +90,25 @@ def measure_models(
     design: Design, stream: TokenStream, request: Request, done: Callable[[], object]
 ) -> list[Timed]:
     """One model after the other, so that no two are in memory."""
+    windows = windows_of(stream, request, decoder_keys(design.model).vocab_size)
     found = []
     for name, one in models(design).items():
         decoder = Decoder(one)
         decoder.initialise(_INITIAL_SEED)
         decoder = decoder.to(request.device, request.dtype).eval()
-        windows = windows_of(stream, request, decoder.config.vocab_size)
+        verified = request.draft_length + 1
         steps, switches = [], dict[int, Switches | None]()
         for batch in request.batches:
             taken = torch.from_numpy(windows[:batch]).to(request.device)
-            verified = request.draft_length + 1
-            one_token = taken[:, : request.context + 1]
-            for tokens, cut in ((1, one_token), (verified, taken)):
-                steps.append(
-                    measure_step(decoder, cut, num_tokens=tokens, min_seconds=request.min_seconds)
-                )
+            context, new = taken[:, : request.context], taken[:, request.context :].contiguous()
+            state = read_context(decoder, context, most_tokens=verified)
+            for tokens in (new[:, :1].contiguous(), new):
+                steps.append(measure_step(decoder, state, tokens, min_seconds=request.min_seconds))
                 done()
-            switches[batch] = measure_switches(
-                decoder, taken, num_tokens=verified, min_seconds=request.min_seconds
-            )
+            if name == DESIGN:
+                switches[batch] = measure_switches(
+                    decoder, state, new, min_seconds=request.min_seconds
+                )
         found.append(
             Timed(
                 model=name,
@@ -135,7 +142,6 @@ def results(timed: Sequence[Timed], request: Request) -> dict[str, Any]:
                 "step_us": 1e6 * _of(one, batch, request.draft_length + 1).seconds,
             }
             for one in timed
-            if one.model == DESIGN
             for batch, switch in one.switches.items()
             if switch is not None
         ],

@@ -15,10 +15,9 @@ from ngscale.decode.drafters import Drafter
 from ngscale.decode.generate import Generated, generate
 from ngscale.decode.sampling import Sampling
 from ngscale.decode.subject import Subject, on_device
-from ngscale.decode.table_head import digest
 from ngscale.errors import InputError
 from ngscale.model.row_invariant import row_invariant
-from ngscale.records import dump_json, write_atomic
+from ngscale.records import digest, dump_json, write_atomic
 
 _RESAMPLES = 1000
 EXACT_SEQUENCES = 2

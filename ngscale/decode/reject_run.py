@@ -97,16 +97,21 @@ def auc(scores: Float[np.ndarray, " n"], stands: Bool[np.ndarray, " n"]) -> floa
 
 def reached(drafts: Drafts) -> Bool[np.ndarray, "R k"]:
     """Tokens all before which stood: of others nothing is known."""
-    places = np.arange(next(iter(drafts.scores.values())).shape[1])
-    return places <= drafts.accepted[:, None]
+    return _places(drafts) <= drafts.accepted[:, None]
+
+
+def _stands(drafts: Drafts) -> Bool[np.ndarray, "R k"]:
+    return _places(drafts) < drafts.accepted[:, None]
+
+
+def _places(drafts: Drafts) -> Int64[np.ndarray, " k"]:
+    return np.arange(next(iter(drafts.scores.values())).shape[1])
 
 
 def auc_interval(drafts: Drafts, name: str) -> tuple[float | None, float | None, float | None]:
     """And 95%, by drawing sequences again (percentiles)."""
     known = reached(drafts)
-    places = np.arange(known.shape[1])
-    stands = (places < drafts.accepted[:, None])[known]
-    scores = drafts.scores[name][known]
+    scores, stands = drafts.scores[name][known], _stands(drafts)[known]
     owner = np.broadcast_to(drafts.sequence[:, None], known.shape)[known]
     of_sequence = [np.flatnonzero(owner == one) for one in np.unique(owner)]
     rng, found = np.random.default_rng(0), []
@@ -128,7 +133,7 @@ def roc(drafts: Drafts, name: str) -> list[list[float]]:
     Empty where all stand or all fall.
     """
     known = reached(drafts)
-    stands = (np.arange(known.shape[1]) < drafts.accepted[:, None])[known]
+    stands = _stands(drafts)[known]
     if stands.all() or not stands.any():
         return []
     scores = drafts.scores[name][known]

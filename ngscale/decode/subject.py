@@ -1,6 +1,5 @@
 """What is decoded: a checkpoint, its draft model, texts cut into prompts."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from ngscale.artefacts import file_digest
 from ngscale.errors import InputError, UsageError
 from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
 from ngscale.model.decoder import Decoder
@@ -23,6 +23,17 @@ DTYPES: Mapping[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float64": torch.float64,
 }
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """What ``--dtype`` names.
+
+    Raises:
+        UsageError: none that is taken.
+    """
+    if name not in DTYPES:
+        raise UsageError(f"--dtype {name}: takes {', '.join(DTYPES)}")
+    return DTYPES[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,8 +94,7 @@ def load_subject(directory: Path, *, device: str, dtype: str) -> Subject:
         InputError: it is missing, broken or of another family.
         UsageError: device or dtype is not there.
     """
-    if dtype not in DTYPES:
-        raise UsageError(f"--dtype {dtype}: takes {', '.join(DTYPES)}")
+    stored = dtype_of(dtype)
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; decode takes a checkpoint's directory")
     place = pick_device(device)
@@ -92,9 +102,9 @@ def load_subject(directory: Path, *, device: str, dtype: str) -> Subject:
     longest = design.model.config.get("max_position_embeddings")
     files = [directory / CONFIG_NAME, *weight_files(directory)]
     return Subject(
-        decoder=decoder.to(place, DTYPES[dtype]),
+        decoder=decoder.to(place, stored),
         name=directory.resolve().name,
-        files={path.name: _sha256(path) for path in files},
+        files={path.name: file_digest(path) for path in files},
         max_tokens=longest if isinstance(longest, int) else None,
     )
 
@@ -144,8 +154,3 @@ def check_ids(ids: Int64[np.ndarray, "n P"], vocab_size: int, name: str) -> None
 def on_device(ids: Int64[np.ndarray, "n P"], device: torch.device) -> Tensor:
     """A copy as a tensor."""
     return torch.from_numpy(ids.astype(np.int64)).to(device)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,6 @@ The question of arXiv:2601.21204, sec. 5, whether n-gram rows can draft tokens: 
 is trained, by cross-entropy of the next token on the vectors of a frozen embedding.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -214,8 +213,3 @@ def _read(path: Path, head: TableHead) -> tuple[dict[str, str], int]:
             )
         place.copy_(tensors[name])
     return metadata, int(metadata.get("steps", "0"))
-
-
-def digest(identity: Mapping[str, Any]) -> str:
-    """A name for what is kept."""
-    return hashlib.sha256(dump_json(identity).encode()).hexdigest()[:16]

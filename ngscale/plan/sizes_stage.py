@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from ngscale.errors import UsageError
 from ngscale.plan.request import Request, Text
 from ngscale.plan.stages import Made, Stage
-from ngscale.spec import NgramSpec
+from ngscale.spec import NgramSpec, check_hashed
 
 NAME = "2-sizes"
 UNKNOWN = "How often the tables' n-grams share rows on your text, and which sizes do better."
@@ -25,11 +24,7 @@ def sizes_stage(request: Request, spec: NgramSpec) -> Stage:
     if request.text is not None:
         stream, read = request.text.read(_tokenizer(request, request.text, spec))
         source = dict(read)
-        if stream.vocab_size > spec.vocab_size:
-            raise UsageError(
-                f"{target.name} hashes ids below {spec.vocab_size:,}, the tokenizer has "
-                f"{stream.vocab_size:,}; use its own --tokenizer"
-            )
+        check_hashed(target.name, spec, stream.vocab_size)
 
     def make(directory: Path) -> Made:
         del directory

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ngscale.artefacts import file_digest
 from ngscale.config_reader import ConfigReader, read_config
 from ngscale.design import Design
 from ngscale.errors import InputError, UnsafeInputError, UsageError
@@ -125,7 +126,7 @@ def load_checkpoint(
         device=target,
         streamed=stream,
         gguf=None,
-        files={path.name: _sha256(path) for path in (config_path, *(() if stream else files))},
+        files={path.name: file_digest(path) for path in (config_path, *(() if stream else files))},
         headers={path.name: _sha256_of_header(path) for path in (files if stream else ())},
     )
 
@@ -151,7 +152,7 @@ def _load_gguf(path: Path, device: torch.device, *, stream: bool) -> Checkpoint:
         device=device,
         streamed=False,
         gguf=path,
-        files={path.name: _sha256(path)},
+        files={path.name: file_digest(path)},
         headers={},
     )
 
@@ -241,11 +242,6 @@ def _head_runner(model: nn.Module) -> Callable[[Tensor], Tensor]:
         return found
 
     return logits
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sha256_of_header(path: Path) -> str:

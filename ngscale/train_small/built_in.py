@@ -1,6 +1,5 @@
 """Decoders for verbs that were given none, trained for a minute and kept."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design, decoder_config
 from ngscale.model.checkpoint import CONFIG_NAME, save_decoder
-from ngscale.records import dump_json
+from ngscale.records import digest
 from ngscale.tokens import TokenStream
 from ngscale.train_small.checkpoint import Checkpoints
 from ngscale.train_small.config import DEFAULT_DESIGN, TRAINING, Arm
@@ -63,8 +62,7 @@ def built_in_checkpoint(
         "seed": 0,
         "steps": steps,
     }
-    name = hashlib.sha256(dump_json(identity).encode()).hexdigest()[:16]
-    directory = cache / "decode" / f"built-in-{name}"
+    directory = cache / "decode" / f"built-in-{digest(identity)}"
     if (directory / CONFIG_NAME).is_file():
         advance(steps)
         return directory

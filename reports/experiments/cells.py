@@ -1,12 +1,11 @@
 """A cell: one design trained with one seed, its losses and its norms through training."""
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
@@ -25,7 +24,7 @@ from ngscale.errors import InputError
 from ngscale.model.checkpoint import save_decoder
 from ngscale.probe.norms import StreamNorms, measure
 from ngscale.probe.structure import find_structure
-from ngscale.records import dump_json, write_atomic
+from ngscale.records import digest, dump_json, write_atomic
 from ngscale.train_small import config
 from ngscale.train_small.checkpoint import Checkpoints
 from ngscale.train_small.data import Blocks, cut_blocks
@@ -84,14 +83,14 @@ def identity(arm: Arm, seed: int) -> dict[str, Any]:
     }
 
 
-def digest(inputs: Mapping[str, Any]) -> str:
-    """The name of a cell."""
-    return hashlib.sha256(dump_json(inputs).encode()).hexdigest()[:16]
+def name_of(arm: Arm, seed: int) -> str:
+    """Of the cell's file."""
+    return digest(identity(arm, seed))
 
 
 def load(arm: Arm, seed: int) -> dict[str, Any] | None:
     """A finished cell; None where there is none."""
-    path = STORE / f"{digest(identity(arm, seed))}.json"
+    path = STORE / f"{name_of(arm, seed)}.json"
     if not path.is_file():
         return None
     document: dict[str, Any] = json.loads(path.read_bytes())

@@ -99,8 +99,7 @@ def make_record(name: str, experiment: Experiment, num_seeds: int) -> RunRecord 
             "corpus": {"name": CORPUS, "sha256_of_tokens": CORPUS_SHA256},
             "tokenizer": {"name": TOKENIZER, "sha256": TOKENIZER_SHA256},
             "cells": {
-                arm.name: [cells.digest(cells.identity(arm, seed)) for seed in seeds[arm.name]]
-                for arm in arms
+                arm.name: [cells.name_of(arm, seed) for seed in seeds[arm.name]] for arm in arms
             },
         },
         results={

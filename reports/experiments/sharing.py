@@ -34,7 +34,7 @@ METRICS = {
 
 def path_of(arm: Arm) -> Path:
     """Where the numbers of an arm are kept: beside its first seed's cell."""
-    return cells.STORE / f"{cells.digest(cells.identity(arm, 0))}-sharing.json"
+    return cells.STORE / f"{cells.name_of(arm, 0)}-sharing.json"
 
 
 def measure_missing(arms: list[Arm]) -> None:

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from ngscale.decode import isolation
-from ngscale.decode.isolation import PARTS, Step, measure_step, measure_switches
+from ngscale.decode.isolation import (
+    PARTS,
+    Step,
+    Switches,
+    measure_step,
+    measure_switches,
+    read_context,
+)
 from ngscale.decode.isolation_report import build_record, build_report
 from ngscale.decode.isolation_run import (
     DESIGN,
@@ -35,6 +42,18 @@ def decoder_of(design: Design = DEFAULT_DESIGN) -> Decoder:
     return decoder.eval()
 
 
+def step_of(decoder: Decoder, cut: torch.Tensor, num_tokens: int) -> Step:
+    context, new = cut[:, :-num_tokens], cut[:, -num_tokens:].contiguous()
+    state = read_context(decoder, context, most_tokens=num_tokens)
+    return measure_step(decoder, state, new, min_seconds=0)
+
+
+def switches_of(decoder: Decoder, cut: torch.Tensor, num_tokens: int) -> Switches | None:
+    context, new = cut[:, :-num_tokens], cut[:, -num_tokens:].contiguous()
+    state = read_context(decoder, context, most_tokens=num_tokens)
+    return measure_switches(decoder, state, new, min_seconds=0)
+
+
 def windows(length: int) -> torch.Tensor:
     return torch.randint(V0, (BATCH, length), generator=torch.Generator().manual_seed(0))
 
@@ -58,7 +77,7 @@ def of(step: Step) -> dict[str, int]:
 
 def test_bytes_are_those_of_the_shapes(at_once: list[Any]) -> None:
     decoder, cut = decoder_of(), windows(CONTEXT + 1)
-    step = measure_step(decoder, cut, num_tokens=1, min_seconds=0)
+    step = step_of(decoder, cut, 1)
     found = of(step)
     assert tuple(found) == PARTS
     embedding = decoder.embed_tokens
@@ -80,7 +99,7 @@ def test_bytes_are_those_of_the_shapes(at_once: list[Any]) -> None:
 
 def test_the_whole_step_gives_the_logits_of_a_pass_over_all(at_once: list[Any]) -> None:
     decoder, cut = decoder_of(), windows(CONTEXT + 3)
-    measure_step(decoder, cut, num_tokens=3, min_seconds=0)
+    step_of(decoder, cut, 3)
     with torch.no_grad():
         expected = decoder(cut)[:, -3:]
     torch.testing.assert_close(at_once[0], expected)
@@ -91,7 +110,7 @@ def test_the_parts_run_again_on_what_the_step_gave_them(at_once: list[Any]) -> N
     decoder, cut = decoder_of(), windows(CONTEXT + 1)
     seen: dict[str, torch.Tensor] = {}
     decoder.embed_tokens.register_forward_hook(lambda _, __, out: seen.update(embedded=out))
-    measure_step(decoder, cut, num_tokens=1, min_seconds=0)
+    step_of(decoder, cut, 1)
     logits, ids, rows, fused, words = at_once[:5]
     torch.testing.assert_close(fused, seen["embedded"])
     torch.testing.assert_close(at_once[-1], logits)
@@ -102,13 +121,13 @@ def test_the_parts_run_again_on_what_the_step_gave_them(at_once: list[Any]) -> N
 
 def test_a_model_without_tables_has_no_parts_of_them(at_once: list[Any]) -> None:
     decoder = decoder_of(models(DEFAULT_DESIGN)[MOE])
-    found = of(measure_step(decoder, windows(CONTEXT + 1), num_tokens=1, min_seconds=0))
+    found = of(step_of(decoder, windows(CONTEXT + 1), 1))
     assert [found[name] for name in ("ids", "gather", "fusion")] == [0, 0, 0]
-    assert measure_switches(decoder, windows(CONTEXT + 2), num_tokens=2, min_seconds=0) is None
+    assert switches_of(decoder, windows(CONTEXT + 2), 2) is None
 
 
 def test_the_switches_give_equal_embeddings(at_once: list[Any]) -> None:
-    assert measure_switches(decoder_of(), windows(CONTEXT + 5), num_tokens=5, min_seconds=0)
+    assert switches_of(decoder_of(), windows(CONTEXT + 5), 5)
     fused, _, table_by_table, kept = at_once
     torch.testing.assert_close(table_by_table, fused)
     torch.testing.assert_close(kept, fused)
