@@ -9,8 +9,8 @@ from ngscale.errors import UsageError
 
 DEFAULT_BATCHES = "1,4,16,64,256"
 _LARGEST_BATCH = 4096
-_MIN_SECONDS = 0.2
-"""That each timing repeats for."""
+_ROUNDS, _MIN_SECONDS = 5, 0.05
+"""A timing repeats for at least so long in each round."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +64,13 @@ def run(wanted: Wanted) -> None:
         batches=batches,
         context=wanted.context_tokens,
         draft_length=wanted.draft_length,
+        rounds=_ROUNDS,
         min_seconds=_MIN_SECONDS,
         dtype=dtype,
         device=pick_device(wanted.device),
     )
-    with progress("steps timed", 2 * len(batches) * len(models(design))) as advance:
+    num_steps = _ROUNDS * 2 * len(batches) * len(models(design))
+    with progress("steps timed", num_steps) as advance:
         timed = measure_models(design, stream, request, lambda: advance(1))
     record = build_record(timed, request, name, described)
     answer(record, build_report(record), as_json=wanted.as_json, out=wanted.out)

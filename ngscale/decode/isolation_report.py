@@ -11,10 +11,10 @@ _OF_TABLES = ("ids", "gather", "fusion")
 
 
 def build_record(
-    timed: Sequence[Timed], request: Request, target: str, inputs: Mapping[str, Any]
+    rounds: Sequence[Sequence[Timed]], request: Request, target: str, inputs: Mapping[str, Any]
 ) -> RunRecord:
     """Times are of this machine: the record of another run has other digits."""
-    found = results(timed, request)
+    found = results(rounds, request)
     return RunRecord(
         verb="decode",
         answer=_answer(found, request, target),
@@ -24,6 +24,7 @@ def build_record(
             "batches": list(request.batches),
             "context_tokens": request.context,
             "draft_length": request.draft_length,
+            "rounds": request.rounds,
             "min_seconds": request.min_seconds,
             "dtype": str(request.dtype).removeprefix("torch."),
             "device": request.device.type,
@@ -40,8 +41,8 @@ def _answer(found: Mapping[str, Any], request: Request, target: str) -> str:
         tables = sum(one["share"] for one in step[DESIGN]["parts"] if one["part"] in _OF_TABLES)
         told.append(
             f"at batch {batch} a step takes {_ms(step[DESIGN])}, {tables:.0%} of it for ids, rows "
-            f"and their projection; the MoE of as many parameters takes {_ms(step[MOE])}, tables "
-            f"of one row {_ms(step[PLACEBO])}"
+            f"and their projection; the MoE of as many parameters takes {_times(step[MOE])} as "
+            f"long, tables of one row {_times(step[PLACEBO])}"
         )
     where = "a CPU" if request.device.type == "cpu" else request.device.type
     return f"{target} on {where}, {str(request.dtype).removeprefix('torch.')}: {'; '.join(told)}."
@@ -56,6 +57,10 @@ def _step(found: Mapping[str, Any], model: str, batch: int) -> Mapping[str, Any]
 
 def _ms(step: Mapping[str, Any]) -> str:
     return f"{step['step_us'] / 1000:.3g} ms"
+
+
+def _times(step: Mapping[str, Any]) -> str:
+    return f"{step['of_design']:.2f} ({step['of_design_low']:.2f} to {step['of_design_high']:.2f})"
 
 
 def build_report(record: RunRecord) -> Report:
@@ -106,6 +111,18 @@ def build_report(record: RunRecord) -> Report:
                         rows=rows,
                     ),
                     Table(
+                        name="ratios",
+                        title=f"A step's time, the design's being 1; ranges are of "
+                        f"{record.inputs['rounds']} rounds",
+                        columns=(
+                            *at,
+                            Column(key="of_design", title="ratio", spec=".3f"),
+                            Column(key="of_design_low", title="from", spec=".3f"),
+                            Column(key="of_design_high", title="to", spec=".3f"),
+                        ),
+                        rows=[step for step in single if step["model"] != DESIGN],
+                    ),
+                    Table(
                         name="bytes",
                         title="Bytes a step has to read, each once",
                         columns=(
@@ -132,6 +149,8 @@ def build_report(record: RunRecord) -> Report:
                                 spec=",.0f",
                             ),
                             Column(key="break_even_tokens", title="breaks even at", spec=".2f"),
+                            Column(key="break_even_tokens_low", title="from", spec=".2f"),
+                            Column(key="break_even_tokens_high", title="to", spec=".2f"),
                         ),
                         rows=found["drafting"],
                     ),
@@ -195,11 +214,12 @@ _SWITCHES = (
 )
 _HOW_TO_READ = (
     "Every model has the same backbone and text, and weights as they are initialised, whose "
-    "experts are chosen about evenly. A part is timed alone on its inputs of a real step, so what "
-    "it reads lies in caches where it fits; `rest` is the step less the parts: norms, additions, "
-    "calls. The gather less that of capacity 1 is what far-apart rows cost; the experts of the MoE "
-    "less those of the n-gram model are what more experts cost. Bytes are counted from shapes, "
-    "rows and experts read."
+    "experts are chosen about evenly. The models are measured in turn, round by round: times are "
+    "medians of the rounds, ratios are taken within a round. A part is timed alone on its inputs "
+    "of a real step, so what it reads lies in caches where it fits; `rest` is the step less the "
+    "parts: norms, additions, calls. The gather less that of capacity 1 is what far-apart rows "
+    "cost; the experts of the MoE less those of the n-gram model are what more experts cost. "
+    "Bytes are counted from shapes, rows and experts read."
 )
 _CANNOT_SAY = (
     "What this cannot say: what another stack would take. On a CPU our experts are multiplied one "

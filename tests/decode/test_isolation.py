@@ -9,6 +9,7 @@ import torch
 from ngscale.decode import isolation
 from ngscale.decode.isolation import (
     PARTS,
+    Part,
     Step,
     Switches,
     measure_step,
@@ -21,8 +22,10 @@ from ngscale.decode.isolation_run import (
     MOE,
     PLACEBO,
     Request,
+    Timed,
     measure_models,
     models,
+    results,
     windows_of,
 )
 from ngscale.design import Design
@@ -148,6 +151,7 @@ def request(**changes: Any) -> Request:
         "batches": (1, 2),
         "context": CONTEXT,
         "draft_length": 2,
+        "rounds": 2,
         "min_seconds": 0.0,
         "dtype": torch.float32,
         "device": torch.device("cpu"),
@@ -174,7 +178,8 @@ def test_the_report_has_every_model_and_batch(at_once: list[Any]) -> None:
     done: list[None] = []
     timed = measure_models(DEFAULT_DESIGN, stream(200), request(), lambda: done.append(None))
     record = build_record(timed, request(), "built-in", {})
-    assert len(done) == len(record.results["steps"]) == 3 * 2 * 2
+    assert len(record.results["steps"]) == 3 * 2 * 2
+    assert len(done) == 2 * 3 * 2 * 2
     assert len(record.results["drafting"]) == 6
     assert len(record.results["switches"]) == 2
     parts = build_report(record).sections[0].tables[0]
@@ -182,5 +187,44 @@ def test_the_report_has_every_model_and_batch(at_once: list[Any]) -> None:
         (model, batch) for model in (DESIGN, MOE, PLACEBO) for batch in (1, 2)
     ]
     for step in record.results["steps"]:
+        assert step["of_design"] == step["of_design_low"] == step["of_design_high"] == 1
         assert sum(part["us"] for part in step["parts"]) == pytest.approx(step["step_us"])
     assert record.answer.startswith("built-in on a CPU, float32: at batch 1 a step takes 1 ms, ")
+
+
+def timed(model: str, batches: tuple[int, ...], seconds: float) -> Timed:
+    """Steps of one token, and of three that take three times as long."""
+    return Timed(
+        model=model,
+        total_parameters=1,
+        active_parameters=1,
+        steps=tuple(
+            Step(
+                batch=batch,
+                num_tokens=num_tokens,
+                seconds=num_tokens * seconds,
+                parts=tuple(Part(name=name, seconds=0.0, num_bytes=0) for name in PARTS),
+            )
+            for batch in batches
+            for num_tokens in (1, 3)
+        ),
+        switches={},
+    )
+
+
+def test_ranges_are_of_rounds_and_ratios_within_one() -> None:
+    """A machine twice as slow in the second round changes times, and no ratio."""
+    slower = {DESIGN: (1.0, 2.0), MOE: (1.2, 2.4), PLACEBO: (0.9, 2.0)}
+    rounds = [
+        [timed(model, batches=(1,), seconds=seconds[i]) for model, seconds in slower.items()]
+        for i in range(2)
+    ]
+    found = results(rounds, request(batches=(1,)))
+    steps = {(s["model"], s["num_tokens"]): s for s in found["steps"]}
+    assert steps[MOE, 1]["step_us"] == pytest.approx(1.8e6)
+    assert (steps[MOE, 1]["step_us_low"], steps[MOE, 1]["step_us_high"]) == (1.2e6, 2.4e6)
+    assert steps[MOE, 1]["of_design_low"] == steps[MOE, 1]["of_design_high"] == 1.2
+    assert steps[PLACEBO, 1]["of_design"] == pytest.approx(0.95)
+    assert (steps[PLACEBO, 1]["of_design_low"], steps[PLACEBO, 1]["of_design_high"]) == (0.9, 1.0)
+    for one in found["drafting"]:
+        assert (one["break_even_tokens_low"], one["break_even_tokens_high"]) == (3.0, 3.0)
