@@ -53,13 +53,31 @@ def _describe(error: BaseException) -> tuple[int, str]:
             return error.exit_code, f"error: {' '.join(str(error).split())}"
         case KeyboardInterrupt():
             return 130, "interrupted"
-        case MemoryError():
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            place = f"{error.filename}: " if error.filename else ""
+            return 6, f"error: {place}the disk is full"
+        case _ if _is_out_of_memory(error):
             return 6, "error: out of memory; use a smaller corpus or smaller tables"
-        case OSError(errno=errno.ENOSPC):
-            return 6, "error: the disk is full"
         case _:
             kind = type(error).__name__
             return 1, f"error: internal: {kind}: {error} (--debug shows where)"
+
+
+_OUT_OF_MEMORY = (
+    "allocate memory",  # PyTorch on the CPU; the loader of shared libraries
+    "out of memory",  # PyTorch on CUDA
+    "failed to map segment",  # the loader, under a limit of address space
+    "can't start new thread",  # there is no room for its stack
+)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether that is what an exception says, of whatever type the library made it."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError | ImportError) and any(
+        words in str(error) for words in _OUT_OF_MEMORY
+    )
 
 
 app = typer.Typer(

@@ -68,7 +68,7 @@ def say(message: str) -> None:
 
 
 def work_dir(out: Path) -> Path:
-    """The directory in which ``out`` is being made.
+    """The directory in which ``out`` is being made; what a killed build was writing there goes.
 
     Raises:
         InputError: ``out`` is there already.
@@ -77,6 +77,8 @@ def work_dir(out: Path) -> Path:
         raise InputError(f"{out} exists already; remove it to build it again")
     work = out.parent / f".{out.name}.partial"
     (work / "packages").mkdir(parents=True, exist_ok=True)
+    for left in [*work.glob("tmp*"), *work.glob(".tmp-*")]:  # tempfile's scratch, half a file
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     return work
 
 
@@ -265,7 +267,7 @@ def _write_part(path: Path, part: Sequence[Spooled], texts: Sequence[bytes]) -> 
     import pyarrow.parquet
 
     schema = pyarrow.schema([("name", pyarrow.string()), ("text", pyarrow.string())])
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_name(f".tmp-{path.name}")
     with pyarrow.parquet.ParquetWriter(
         temporary, schema, compression="zstd", use_dictionary=False
     ) as writer:
