@@ -23,6 +23,7 @@ from ngscale.commands import (
     train_small,
 )
 from ngscale.errors import NgscaleError
+from ngscale.free_memory import expect_start
 
 EXIT_CODES = """Exit codes: 0 ran; 1 internal error; 2 usage; 3 bad input file; 4 unsafe input
 refused; 5 network or authentication; 6 out of memory, disk or time; 7 a gate said no; 8 an
@@ -100,6 +101,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def ngscale(
+    ctx: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     version: Annotated[
         bool,
@@ -109,6 +111,7 @@ def ngscale(
     ] = False,
 ) -> None:
     """Plan the hashed n-gram embedding tables of a language model."""
+    expect_start(ctx.invoked_subcommand or "")
 
 
 app.command("collisions")(collisions.collisions)
