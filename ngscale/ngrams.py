@@ -199,10 +199,10 @@ def _count_in_memory(
     left = job.num_positions
     ranges = _ranges(job, plan, done={})
     if job.max_memory_bytes is None:
-        most = max(int(plan.sizes[low:high].sum()) for low, high in ranges)
+        most = max((int(plan.sizes[low:high].sum()) for low, high in ranges), default=0)
         expect(
             f"sorting {most} n-grams of order {max(orders)}",
-            plan.num_bytes + plan.range_bytes(most, int(plan.sizes.max())),
+            plan.num_bytes + plan.range_bytes(most, int(plan.sizes.max(initial=0))),
             "count within less (--max-memory SIZE)",
             free_bytes(),
         )

@@ -1,4 +1,4 @@
-"""python -m tests.reliability.memory_driver WHAT LIMIT DIRECTORY: growth of the peak RSS, and its end.
+"""python -m tests.reliability.memory_driver WHAT LIMIT DIRECTORY: growth of the peak RSS, the end.
 
 WHAT is done on a tiny input first: what the interpreter, the libraries, the compiled kernels and
 their threads take is the baseline. Then the kernel forgets the peak (``clear_refs``), the same is
