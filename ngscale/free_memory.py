@@ -13,8 +13,8 @@ from ngscale.units import format_bytes
 
 _START_BYTES = {"arithmetic": 2**28, "kernels": 2**30, "torch": 3 * 2**29}
 """Address space that a verb takes before it reads anything, on two processors."""
-_PROCESSOR_BYTES = 2**28
-"""More of it for every further processor: stacks and arenas of the threads that libraries start."""
+_PROCESSOR_BYTES = 2**26
+"""More of it for every further processor: the stack and the arena of a thread, at least."""
 _VERBS = {
     "audit": "arithmetic",
     "budget": "arithmetic",

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,8 @@ def run_recipe(main: Callable[[], None]) -> int:
     except RecipeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except OSError as error:  # some of a library's have neither a file nor a text of the system's
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return DiskFullError.exit_code if full else InputError.exit_code
     except KeyboardInterrupt:
@@ -144,8 +144,24 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write ``data`` through a temporary file and a rename: whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".tmp-{path.name}")  # a killed build's is taken over by the next
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    try:
+        with named(path):
+            temporary.write_bytes(data)
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Around writing ``path``: an error that names no file, as that of a write, names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        said = error.strerror or str(error)
+        raise OSError(error.errno, said, str(path)) from error
 
 
 def result_line(path: Path) -> str:

@@ -22,6 +22,7 @@ from sources import (
     InputError,
     NetworkError,
     download,
+    named,
     result_line,
     sha256_of,
     unpacked_deb,
@@ -232,7 +233,7 @@ def _spool(
     say("reading documents")
     rows: list[tuple[str, int, int]] = []
     offset = 0
-    with (work / "spool").open("wb") as spool:
+    with named(work / "spool"), (work / "spool").open("wb") as spool:
         for document in documents():
             data = document.text.encode("utf-8")
             spool.write(data)
@@ -268,9 +269,12 @@ def _write_part(path: Path, part: Sequence[Spooled], texts: Sequence[bytes]) -> 
 
     schema = pyarrow.schema([("name", pyarrow.string()), ("text", pyarrow.string())])
     temporary = path.with_name(f".tmp-{path.name}")
-    with pyarrow.parquet.ParquetWriter(
-        temporary, schema, compression="zstd", use_dictionary=False
-    ) as writer:
+    with (
+        named(path),
+        pyarrow.parquet.ParquetWriter(
+            temporary, schema, compression="zstd", use_dictionary=False
+        ) as writer,
+    ):
         start, size = 0, 0
         for stop, text in enumerate(texts, start=1):
             size += len(text)
