@@ -132,7 +132,7 @@ def unpacked_deb(package: str, given: Path | None, into: Path) -> Path:
     if not deb.is_file():
         raise InputError(f"{deb}: no such file")
     root = into / f"{package}-root"
-    command = ["dpkg-deb", "-x", deb, root]
+    command = ["dpkg-deb", "-x", str(deb), str(root)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         _check_room(into, done.stderr)

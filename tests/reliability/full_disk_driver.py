@@ -143,7 +143,7 @@ def make_tokens(root: Path, version: int) -> None:
     """Text outside of the disk, its ids on it."""
     from ngscale.tokens import load_tokenizer, read_stream
 
-    text = root.parent / f"text-{version}.txt"
+    text = root.parent.parent / f"text-{version}.txt"
     if not text.exists():
         words = np.random.default_rng(version).integers(0, 10**6, 40_000)
         text.write_text("\n".join(map(str, words.tolist())))
@@ -154,7 +154,7 @@ def make_ids(root: Path, version: int) -> None:
     """A .bin, whose ids are copied to the cache."""
     from ngscale.tokens import read_bin
 
-    ids = root.parent / f"ids-{version}.bin"
+    ids = root.parent.parent / f"ids-{version}.bin"
     stream(version).tokens.astype("<u2").tofile(ids)
     read_bin([str(ids)], dtype="uint16", vocab_size=500, cache=root / "cache")
 
@@ -182,7 +182,7 @@ def make_tokenizer(root: Path, version: int) -> None:
     import tekken
     from sources import run_recipe
 
-    wheel = root.parent / f"mistral_common-1.{version}-py3-none-any.whl"
+    wheel = root.parent.parent / f"mistral_common-1.{version}-py3-none-any.whl"
     if not wheel.exists():
         with zipfile.ZipFile(wheel, "w") as archive:
             archive.writestr(tekken.MEMBER, np.random.default_rng(version).bytes(100_000).hex())

@@ -65,7 +65,7 @@ class Watch:
 
 def command(root: Path) -> list[str]:
     """Tokenises, counts in several ranges, sweeps in several chunks, reports."""
-    sizes = ["--orders", "2:3", "--ratio", "2:2.5", "--exhaustive", "--max-memory", "2M"]
+    sizes = ["--orders", "2", "--ratio", "2:3.1", "--exhaustive", "--max-memory", "2M"]
     corpus = ["--corpus", str(root.parent / "text.jsonl"), "--tokenizer", "bpe-4096"]
     return ["collisions", *corpus, *sizes, "--out", str(root / "out")]
 
