@@ -11,7 +11,7 @@ from pathlib import Path
 from ngscale.errors import ResourceError
 from ngscale.units import format_bytes
 
-_START_BYTES = {"arithmetic": 2**28, "kernels": 2**30, "torch": 3 * 2**29}
+_START_BYTES = {"arithmetic": 2**28, "kernels": 2**29, "torch": 3 * 2**29}
 """Address space that a verb takes before it reads anything, on two processors."""
 _PROCESSOR_BYTES = 2**26
 """More of it for every further processor: the stack and the arena of a thread, at least."""
