@@ -23,6 +23,7 @@ from ngscale.commands import (
     train_small,
 )
 from ngscale.errors import NgscaleError
+from ngscale.free_memory import expect_start
 
 EXIT_CODES = """Exit codes: 0 ran; 1 internal error; 2 usage; 3 bad input file; 4 unsafe input
 refused; 5 network or authentication; 6 out of memory, disk or time; 7 a gate said no; 8 an
@@ -53,13 +54,31 @@ def _describe(error: BaseException) -> tuple[int, str]:
             return error.exit_code, f"error: {' '.join(str(error).split())}"
         case KeyboardInterrupt():
             return 130, "interrupted"
-        case MemoryError():
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            place = f"{error.filename}: " if error.filename else ""
+            return 6, f"error: {place}the disk is full"
+        case _ if _is_out_of_memory(error):
             return 6, "error: out of memory; use a smaller corpus or smaller tables"
-        case OSError(errno=errno.ENOSPC):
-            return 6, "error: the disk is full"
         case _:
             kind = type(error).__name__
             return 1, f"error: internal: {kind}: {error} (--debug shows where)"
+
+
+_OUT_OF_MEMORY = (
+    "allocate memory",  # PyTorch on the CPU; the loader of shared libraries
+    "out of memory",  # PyTorch on CUDA
+    "failed to map segment",  # the loader, under a limit of address space
+    "can't start new thread",  # there is no room for its stack
+)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether that is what an exception says, of whatever type the library made it."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError | ImportError) and any(
+        words in str(error) for words in _OUT_OF_MEMORY
+    )
 
 
 app = typer.Typer(
@@ -82,6 +101,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def ngscale(
+    ctx: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     version: Annotated[
         bool,
@@ -91,6 +111,7 @@ def ngscale(
     ] = False,
 ) -> None:
     """Plan the hashed n-gram embedding tables of a language model."""
+    expect_start(ctx.invoked_subcommand or "")
 
 
 app.command("collisions")(collisions.collisions)

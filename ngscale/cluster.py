@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from ngscale.errors import InputError, UsageError
 from ngscale.kernels.merge import merge_tables
 from ngscale.ngram_buckets import even_spans
-from ngscale.ngram_runs import NgramRun, disk_errors, replacing, run_of
+from ngscale.ngram_runs import NgramRun, run_of
 from ngscale.ngrams import count_ngrams
 from ngscale.tokens import TokenStream
+from ngscale.whole_files import replacing
 
 Stage = Literal["count", "merge", "join"]
 STAGES: tuple[Stage, ...] = ("count", "merge", "join")
@@ -288,6 +289,6 @@ def _file_of(array: NDArray[Any], dtype: str, path: Path) -> Path:
     mapped = Path(getattr(array, "filename", None) or path)
     if mapped.is_file() and mapped.stat().st_size == array.nbytes:
         return mapped.resolve()
-    with replacing(path) as temporary, disk_errors(path):
-        array.astype(dtype).tofile(temporary)
+    with replacing(path) as temporary:
+        temporary.write_bytes(np.ascontiguousarray(array, dtype).data)  # tofile hides the errno
     return path.resolve()

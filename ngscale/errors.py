@@ -43,6 +43,10 @@ class ResourceError(NgscaleError):
     exit_code = 6
 
 
+class DiskFullError(ResourceError):
+    """No room for a file; what was there before is as it was."""
+
+
 class GateError(NgscaleError):
     """A gate that was asked for (``--fail-on``, ``ids --check``) says no."""
 

@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 from ngscale.cluster import STAGES, ClusterRun, Stage, open_run
 from ngscale.errors import MissingExtraError, NgscaleError, NoResultError, ResourceError, UsageError
-from ngscale.ngram_runs import replacing, work_directory
+from ngscale.ngram_runs import work_directory
+from ngscale.whole_files import replacing
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ngscale.errors import InputError
-from ngscale.ngram_runs import replacing
 from ngscale.ngrams import MAX_ORDER, NgramTable
 from ngscale.tokens import TokenStream
+from ngscale.whole_files import replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa

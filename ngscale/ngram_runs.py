@@ -6,7 +6,6 @@
 the start, and renamed: a full disk is met before the work, a kill leaves whole files only.
 """
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -23,47 +22,13 @@ import numpy as np
 from jaxtyping import Int64, UInt32
 from numpy.typing import NDArray
 
-from ngscale.errors import InputError, ResourceError
+from ngscale import whole_files
+from ngscale.errors import ResourceError
 from ngscale.tokens import TokenStream
+from ngscale.whole_files import TEMPORARY, disk_errors, replacing
 
 _FORMAT = 1
 _COPY_BYTES = 2**22
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_TEMPORARY = ".tmp-"
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Tell what the system says about ``path`` in one line.
-
-    Raises:
-        ResourceError: the disk is full.
-        InputError: it cannot be written.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise ResourceError(
-                f"{path}: the disk is full; free some space or choose another directory"
-            ) from error
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path``, which takes its place only when the block succeeds."""
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_TEMPORARY)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            yield temporary
-            temporary.chmod(0o644)
-            _commit(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -84,7 +49,7 @@ def work_directory(root: Path) -> Iterator[None]:
             raise ResourceError(
                 f"{root}: another process works there; wait for it or choose another directory"
             ) from error
-        for left in [*root.glob(f"{_TEMPORARY}*"), *root.glob(f"parts-*/{_TEMPORARY}*")]:
+        for left in [*root.glob(f"{TEMPORARY}*"), *root.glob(f"parts-*/{TEMPORARY}*")]:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield
     finally:
@@ -124,7 +89,7 @@ class NgramRun:
         final = self._parts / f"{low}-{high}"
         with disk_errors(final):
             final.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(dir=final.parent, prefix=_TEMPORARY))
+            temporary = Path(tempfile.mkdtemp(dir=final.parent, prefix=TEMPORARY))
             writer = PartWriter(files={}, sizes=sizes)
             try:
                 for order, size in sizes.items():
@@ -135,7 +100,7 @@ class NgramRun:
                 for file in writer.files.values():
                     os.fsync(file)
                 shutil.rmtree(final, ignore_errors=True)
-                _commit(temporary, final)
+                whole_files.commit(temporary, final)
             finally:
                 for file in writer.files.values():
                     os.close(file)
@@ -304,8 +269,3 @@ def _copy(source: Path, start: int, size: int, out: BinaryIO) -> None:
             block = file.read(min(size, _COPY_BYTES))
             out.write(block)
             size -= len(block)
-
-
-def _commit(temporary: Path, final: Path) -> None:
-    """The moment at which something counts as finished."""
-    temporary.replace(final)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int64, UInt32
 
 from ngscale.errors import ResourceError, UsageError
+from ngscale.free_memory import expect, free_bytes
 from ngscale.ngram_buckets import (
     BucketPlan,
     SortedRange,
@@ -196,7 +197,16 @@ def _count_in_memory(
     plan = job.plan(pool)
     tables: dict[int, _GrowingTable] = {}
     left = job.num_positions
-    for buckets in _ranges(job, plan, done={}):
+    ranges = _ranges(job, plan, done={})
+    if job.max_memory_bytes is None:
+        most = max((int(plan.sizes[low:high].sum()) for low, high in ranges), default=0)
+        expect(
+            f"sorting {most} n-grams of order {max(orders)}",
+            plan.num_bytes + plan.range_bytes(most, int(plan.sizes.max(initial=0))),
+            "count within less (--max-memory SIZE)",
+            free_bytes(),
+        )
+    for buckets in ranges:
         part = sort_range(job.stream, plan, buckets, orders, pool)
         left -= part.words.shape[1]
         _check_tables_fit(job, tables, part, plan)

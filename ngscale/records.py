@@ -5,20 +5,19 @@ A record is a pure function of the inputs. Where, when and with which versions i
 """
 
 import datetime
-import errno
 import hashlib
 import json
 import os
 import platform
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ngscale import __version__
-from ngscale.errors import InputError, ResourceError
+from ngscale.errors import InputError
+from ngscale.whole_files import replacing
 
 SCHEMA_VERSION = 1
 _VERSIONED_PACKAGES = ("numpy", "numba", "tokenizers", "datasets", "torch", "transformers")
@@ -216,23 +215,11 @@ def digest(document: Mapping[str, Any]) -> str:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write ``path`` whole or not at all: a temporary file beside it, then a rename.
+    """Write ``path`` whole or not at all.
 
     Raises:
-        ResourceError: the disk is full.
+        DiskFullError: the disk is full.
         InputError: the directory cannot be written.
     """
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ResourceError(f"{path}: the disk is full; choose another --out") from error
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+    with replacing(path, "choose another --out") as temporary:
+        temporary.write_bytes(data)

@@ -1,9 +1,9 @@
 """Encoded corpora on disk: written chunk by chunk, resumed after a kill, memory-mapped.
 
-An entry is a directory ``<cache>/tokens/<key>`` with ``tokens.u32``, ``doc_starts.i64`` and
-``stream.json``; the key hashes everything the ids are a function of. While it is being written it
-is called ``.<key>.partial`` and holds ``state.json``, which says about once a second how much of
-the two files counts; a rename makes it an entry. One process writes an entry at a time.
+An entry is a directory ``<cache>/tokens/<key>`` with ``tokens.u32``, ``doc_starts.i64``,
+``stream.json`` and ``state.json``; the key hashes everything the ids are a function of. While it is
+being written it is called ``.<key>.partial``, and ``state.json`` says about once a second how much
+of the two files counts; a rename makes it an entry. One process writes an entry at a time.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from jaxtyping import Int64, UInt32
 
 from ngscale.artefacts import file_digest
 from ngscale.errors import InputError
+from ngscale.whole_files import disk_errors, replacing, write_all
 
 FORMAT = 1
 """Raised when the same inputs would give another entry."""
@@ -29,6 +30,7 @@ _TOKENS, _DOC_STARTS, _META, _STATE = "tokens.u32", "doc_starts.i64", "stream.js
 _BLOCK_BYTES = 2**24
 CHECKPOINT_S = 1.0
 """At most this much work is lost by a kill."""
+_WAY_OUT = "set NGSCALE_CACHE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +77,11 @@ def file_sha256(path: Path, cache: Path) -> str:
         if remembered.is_file() and len(known := remembered.read_text()) == 64:
             return known
         found = file_digest(path)
-        if path.stat().st_mtime_ns == stat.st_mtime_ns:
-            _write_whole(remembered, found)
+        unchanged = path.stat().st_mtime_ns == stat.st_mtime_ns
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if unchanged:
+        _write_whole(remembered, found)
     return found
 
 
@@ -107,14 +110,19 @@ class Writer:
     def __init__(self, directory: Path, key: str) -> None:
         self._entry = directory / key
         self._partial = _partial_of(directory, key)
-        self.state = self._resume()
-        self._tokens = (self._partial / _TOKENS).open("r+b")
-        self._doc_starts = (self._partial / _DOC_STARTS).open("r+b")
-        self._tokens.truncate(4 * self.state.num_tokens)
-        self._doc_starts.truncate(8 * (self.state.num_docs + 1))
+        with self._errors():
+            self.state = self._resume()
+            # Nothing is buffered: what a full disk refuses would be written again at the end.
+            self._tokens = (self._partial / _TOKENS).open("r+b", buffering=0)
+            self._doc_starts = (self._partial / _DOC_STARTS).open("r+b", buffering=0)
+            self._tokens.truncate(4 * self.state.num_tokens)
+            self._doc_starts.truncate(8 * (self.state.num_docs + 1))
         self._saved_at = time.monotonic()
         self._tokens.seek(0, os.SEEK_END)
         self._doc_starts.seek(0, os.SEEK_END)
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return disk_errors(self._partial, _WAY_OUT)
 
     def _resume(self) -> State:
         """What ``state.json`` says, if the two files hold that much; else a new start."""
@@ -131,7 +139,11 @@ class Writer:
         return state
 
     def append(self, parts: Sequence[tuple[UInt32[np.ndarray, " T"], int, bool]]) -> None:
-        """Add the (ids, bytes of text, whether the document ends) of each part."""
+        """Add the (ids, bytes of text, whether the document ends) of each part.
+
+        Raises:
+            DiskFullError: what ``state.json`` vouches for stays; ``close`` leaves it.
+        """
         total, start, num_docs = self.state.num_tokens, self.state.doc_start, self.state.num_docs
         starts: list[int] = []
         for ids, _, ends in parts:
@@ -139,10 +151,11 @@ class Writer:
             if ends and total > start:
                 starts.append(total)
                 start = total
-        if parts:
-            ids = np.concatenate([ids for ids, _, _ in parts])
-            self._tokens.write(ids.astype("<u4", copy=False).data)
-        self._doc_starts.write(np.array(starts, dtype="<i8").tobytes())
+        with self._errors():
+            if parts:
+                ids = np.concatenate([ids for ids, _, _ in parts])
+                write_all(self._tokens, ids.astype("<u4", copy=False).tobytes())
+            write_all(self._doc_starts, np.array(starts, dtype="<i8").tobytes())
         self.state = State(
             num_parts=self.state.num_parts + len(parts),
             num_tokens=total,
@@ -154,17 +167,16 @@ class Writer:
             self._save()
 
     def _save(self) -> None:
-        self._tokens.flush()
-        self._doc_starts.flush()
         _write_whole(self._partial / _STATE, json.dumps(asdict(self.state)))
         self._saved_at = time.monotonic()
 
     def finish(self, bad_records: Mapping[str, int]) -> None:
         """Hash the stream and turn the partial entry into a whole one."""
         self._save()
-        for file in (self._tokens, self._doc_starts):
-            os.fsync(file.fileno())
-        self._close()
+        with self._errors():
+            for file in (self._tokens, self._doc_starts):
+                os.fsync(file.fileno())
+        self.close()
         meta = {
             "num_tokens": self.state.num_tokens,
             "num_docs": self.state.num_docs,
@@ -173,21 +185,22 @@ class Writer:
             "bad_records": dict(bad_records),
         }
         _write_whole(self._partial / _META, json.dumps(meta))
-        (self._partial / _STATE).unlink()
         shutil.rmtree(self._entry, ignore_errors=True)  # one that was damaged
-        self._partial.rename(self._entry)
+        with self._errors():
+            self._partial.rename(self._entry)
 
     def pause(self) -> None:
         """Leave the partial entry for the next run."""
         self._save()
-        self._close()
+        self.close()
 
     def discard(self) -> None:
         """Remove the partial entry: its corpus will never be whole."""
-        self._close()
+        self.close()
         shutil.rmtree(self._partial, ignore_errors=True)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Leave the partial entry as ``state.json`` has it."""
         self._tokens.close()
         self._doc_starts.close()
 
@@ -201,23 +214,20 @@ def locked(root: Path, key: str) -> Iterator[None]:
     """Wait until no other process writes this entry.
 
     Raises:
+        DiskFullError: the disk is full.
         InputError: the cache directory cannot be written.
     """
     import fcntl
 
     partial = _partial_of(root, key)
     handle = -1
-    try:
+    with disk_errors(root, _WAY_OUT):
         while not _same(partial, handle):  # whoever had it has renamed or removed it: once more
             if handle >= 0:
                 os.close(handle)
             partial.mkdir(parents=True, exist_ok=True)
             handle = os.open(partial, os.O_RDONLY)
             fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError as error:
-        raise InputError(
-            f"{root}: the cache cannot be written: {error.strerror}; set NGSCALE_CACHE"
-        ) from error
     try:
         yield
     finally:
@@ -241,7 +251,5 @@ def _sha256_of(*paths: Path) -> str:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)
+    with replacing(path, _WAY_OUT) as temporary:
+        temporary.write_text(text)

@@ -27,7 +27,7 @@ from ngscale.corpus import (
     source_files,
     split_suffix,
 )
-from ngscale.errors import InputError, NgscaleError, ResourceError, UsageError
+from ngscale.errors import DiskFullError, InputError, NgscaleError, ResourceError, UsageError
 from ngscale.tokenizer import DEFAULT_TOKENIZER as DEFAULT_TOKENIZER
 from ngscale.tokenizer import MAX_VOCAB_SIZE as MAX_VOCAB_SIZE
 from ngscale.tokenizer import Tokenizer as Tokenizer
@@ -207,6 +207,9 @@ def _write(
             writer.append(chunk)
         if writer.state.num_tokens == 0:
             raise InputError(f"{', '.join(sources)}: the corpus is empty; it has no token")
+    except DiskFullError:
+        writer.close()
+        raise
     except NgscaleError:  # it would fail there again
         writer.discard()
         raise

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ngscale import cluster, ngram_runs
+from ngscale import cluster, whole_files
 from ngscale.cluster import STAGES, ClusterRun, Plan, make_run, open_run, range_ends
 from ngscale.errors import InputError, ResourceError, UsageError
 from ngscale.ngrams import count_ngrams
@@ -157,7 +157,7 @@ def test_a_task_killed_within_its_part_goes_on_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(tmp_path, STREAM, plan_of(STREAM, tasks=1))
-    commit, seen = ngram_runs._commit, list[str]()
+    commit, seen = whole_files.commit, list[str]()
 
     def stop(temporary: Path, final: Path) -> None:
         commit(temporary, final)
@@ -166,7 +166,7 @@ def test_a_task_killed_within_its_part_goes_on_there(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ngram_runs, "_commit", stop)
+        patch.setattr(whole_files, "commit", stop)
         with pytest.raises(KeyboardInterrupt):
             run.run_task("count", 0)
         run.run_task("count", 0)

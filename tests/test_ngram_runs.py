@@ -10,7 +10,7 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from ngscale import ngram_runs
+from ngscale import ngram_runs, whole_files
 from ngscale.errors import InputError, ResourceError
 from ngscale.ngrams import count_ngrams
 from tests.test_ngrams import same, stream_of, zipf_stream
@@ -21,12 +21,12 @@ STREAM = zipf_stream(60_000)
 RUN = f"""
 import os, signal, sys
 from pathlib import Path
-from ngscale import ngram_runs
+from ngscale import whole_files
 from ngscale.ngrams import count_ngrams
 from tests.test_ngrams import zipf_stream
 
 directory, kill_at, before = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "before"
-commit, seen = ngram_runs._commit, 0
+commit, seen = whole_files.commit, 0
 
 def killing(temporary, final):
     global seen
@@ -37,7 +37,7 @@ def killing(temporary, final):
     if seen == kill_at:
         os.kill(os.getpid(), signal.SIGKILL)
 
-ngram_runs._commit = killing
+whole_files.commit = killing
 count_ngrams(zipf_stream(60_000), 5, max_memory_bytes={LIMIT}, directory=directory, threads=2)
 """
 
@@ -84,13 +84,13 @@ def test_a_limit_makes_several_parts(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def commits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of what this process has finished."""
     names: list[str] = []
-    commit = ngram_runs._commit
+    commit = whole_files.commit
 
     def recording(temporary: Path, final: Path) -> None:
         commit(temporary, final)
         names.append(final.name)
 
-    monkeypatch.setattr(ngram_runs, "_commit", recording)
+    monkeypatch.setattr(whole_files, "commit", recording)
     return names
 
 

@@ -243,7 +243,8 @@ def test_a_killed_build_goes_on_after_its_last_finished_stage(
 
     def killed_at_part_2(path: Path, *rest: object) -> None:
         if path.name == "part-002.parquet":
-            path.with_suffix(".tmp").write_bytes(b"torn")
+            (path.parent / f".tmp-{path.name}").write_bytes(b"torn")
+            (path.parent / "tmpscratch").mkdir()
             raise KeyboardInterrupt
         write_part(path, *rest)  # type: ignore[arg-type]
 

@@ -9,6 +9,7 @@ order of the q and k rows; the weights are written dequantised in float32. They 
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -68,16 +69,18 @@ def read_model(gguf: Path) -> Any:
 
 
 def write_checkpoint(gguf: Path, out: Path) -> None:
-    """Convert into a scratch directory beside ``out``, then rename it to ``out``."""
+    """Convert into a directory beside ``out``, then rename it to ``out``."""
     from transformers import AutoTokenizer
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
-        built = Path(scratch) / out.name
+    built = out.parent / f".{out.name}.partial"
+    shutil.rmtree(built, ignore_errors=True)  # a killed build's
+    try:
         read_model(gguf).save_pretrained(built)
         AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(built)
         (built / "model.safetensors").chmod(0o644)
         built.rename(out)
+    finally:
+        shutil.rmtree(built, ignore_errors=True)
 
 
 def main() -> None:

@@ -3,11 +3,12 @@
 import errno
 import hashlib
 import importlib.util
+import os
 import subprocess
 import sys
-import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def download(command: list[str], into: Path, pattern: str) -> Path:
 
     Raises:
         InputError: the downloader is not installed.
+        DiskFullError: there was no room for the file.
         NetworkError: it failed or left nothing.
     """
     try:
@@ -106,9 +108,16 @@ def download(command: list[str], into: Path, pattern: str) -> Path:
         raise InputError(f"{command[0]} is not installed; download the file by hand") from error
     files = sorted(into.glob(pattern))
     if done.returncode != 0 or not files:
+        _check_room(into, done.stderr)
         story = done.stderr.strip().splitlines() or ["no file came"]
         raise NetworkError(f"{' '.join(command)} failed: {story[-1]}")
     return files[0]
+
+
+def _check_room(into: Path, story: str) -> None:
+    """Raises: DiskFullError: that is what the other program's last words are about."""
+    if os.strerror(errno.ENOSPC) in story:
+        raise DiskFullError(f"{into}: the disk is full; make room and run the same command")
 
 
 def unpacked_deb(package: str, given: Path | None, into: Path) -> Path:
@@ -116,14 +125,17 @@ def unpacked_deb(package: str, given: Path | None, into: Path) -> Path:
 
     Raises:
         InputError: the .deb is missing or does not unpack.
+        DiskFullError: there was no room for its files.
         NetworkError: apt-get could not download it.
     """
     deb = given or download(["apt-get", "download", package], into, f"{package}_*.deb")
     if not deb.is_file():
         raise InputError(f"{deb}: no such file")
     root = into / f"{package}-root"
-    done = subprocess.run(["dpkg-deb", "-x", deb, root], capture_output=True, check=False)
+    command = ["dpkg-deb", "-x", str(deb), str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
+        _check_room(into, done.stderr)
         raise InputError(f"{deb} is not a Debian package")
     return root
 
@@ -131,11 +143,25 @@ def unpacked_deb(package: str, given: Path | None, into: Path) -> Path:
 def write_whole(path: Path, data: bytes) -> None:
     """Write ``data`` through a temporary file and a rename: whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        temporary = Path(file.name)
-        file.write(data)
-    temporary.chmod(0o644)
-    temporary.replace(path)
+    temporary = path.with_name(f".tmp-{path.name}")  # a killed build's is taken over by the next
+    try:
+        with named(path):
+            temporary.write_bytes(data)
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Around writing ``path``: an error that names no file, as that of a write, names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        said = error.strerror or str(error)
+        raise OSError(error.errno, said, str(path)) from error
 
 
 def result_line(path: Path) -> str:

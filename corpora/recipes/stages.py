@@ -22,6 +22,7 @@ from sources import (
     InputError,
     NetworkError,
     download,
+    named,
     result_line,
     sha256_of,
     unpacked_deb,
@@ -68,7 +69,7 @@ def say(message: str) -> None:
 
 
 def work_dir(out: Path) -> Path:
-    """The directory in which ``out`` is being made.
+    """The directory in which ``out`` is being made; what a killed build was writing there goes.
 
     Raises:
         InputError: ``out`` is there already.
@@ -77,6 +78,8 @@ def work_dir(out: Path) -> Path:
         raise InputError(f"{out} exists already; remove it to build it again")
     work = out.parent / f".{out.name}.partial"
     (work / "packages").mkdir(parents=True, exist_ok=True)
+    for left in [*work.glob("tmp*"), *work.glob(".tmp-*")]:  # tempfile's scratch, half a file
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     return work
 
 
@@ -230,7 +233,7 @@ def _spool(
     say("reading documents")
     rows: list[tuple[str, int, int]] = []
     offset = 0
-    with (work / "spool").open("wb") as spool:
+    with named(work / "spool"), (work / "spool").open("wb") as spool:
         for document in documents():
             data = document.text.encode("utf-8")
             spool.write(data)
@@ -265,10 +268,13 @@ def _write_part(path: Path, part: Sequence[Spooled], texts: Sequence[bytes]) -> 
     import pyarrow.parquet
 
     schema = pyarrow.schema([("name", pyarrow.string()), ("text", pyarrow.string())])
-    temporary = path.with_suffix(".tmp")
-    with pyarrow.parquet.ParquetWriter(
-        temporary, schema, compression="zstd", use_dictionary=False
-    ) as writer:
+    temporary = path.with_name(f".tmp-{path.name}")
+    with (
+        named(path),
+        pyarrow.parquet.ParquetWriter(
+            temporary, schema, compression="zstd", use_dictionary=False
+        ) as writer,
+    ):
         start, size = 0, 0
         for stop, text in enumerate(texts, start=1):
             size += len(text)

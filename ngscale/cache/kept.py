@@ -15,7 +15,8 @@ import numpy as np
 
 from ngscale.cache.measure import Advance, Source, nobody
 from ngscale.cache.trace import CHUNK, Rows
-from ngscale.ngram_runs import replacing, work_directory
+from ngscale.ngram_runs import work_directory
+from ngscale.whole_files import replacing
 
 _FORMAT = 2
 """Raised with whatever changes the parts of equal inputs."""

@@ -16,9 +16,10 @@ from jaxtyping import Int64
 
 from ngscale.collisions.occupancy import Sharing, occupied_rows, sharing
 from ngscale.collisions.threads import Done, Progress, nobody, num_threads
-from ngscale.ngram_runs import replacing, work_directory
+from ngscale.ngram_runs import work_directory
 from ngscale.ngrams import NgramTable
 from ngscale.units import format_duration
+from ngscale.whole_files import replacing
 
 _FORMAT = 1
 CHUNK_SIZES = 4096

@@ -1,6 +1,5 @@
 """Measuring many table sizes: check -> run (threads) -> points."""
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +13,9 @@ from ngscale.collisions.metrics import Measured, measure
 from ngscale.collisions.occupancy import Sharing, occupied_rows, sharing
 from ngscale.collisions.sequences import SequenceNgrams, expect_sequences, measure_sequences
 from ngscale.collisions.threads import Done, Scratch, num_threads
-from ngscale.errors import ResourceError
+from ngscale.free_memory import expect, free_bytes
 from ngscale.hashing.scheme import Scheme
 from ngscale.ngrams import NgramTable
-from ngscale.units import format_bytes
 
 _BYTES_PER_ROW = 8
 """Per thread: a row's traffic."""
@@ -95,18 +93,13 @@ def check_sizes(scheme: Scheme, sizes: Iterable[int], *, vocab_size: int, max_or
 
     Raises:
         SpecError: a size is out of range, or the arithmetic would overflow.
-        ResourceError: counting the largest table needs more memory than the machine has.
+        ResourceError: counting the largest table needs more memory than is free.
     """
     sizes = list(sizes)
     for rows in sizes:
         scheme.check(vocab_size=vocab_size, table_rows=rows, max_order=max_order)
     needed = max(sizes) * _BYTES_PER_ROW * num_threads()
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > memory:
-        raise ResourceError(
-            f"{max(sizes)} rows need {format_bytes(needed)} for counting, this machine has "
-            f"{format_bytes(memory)}; sweep smaller sizes"
-        )
+    expect(f"counting {max(sizes)} rows", needed, "sweep smaller sizes", free_bytes())
 
 
 def run(

@@ -1,5 +1,6 @@
 """``ngscale corpora``: what text and tokenizers there are by name, and building the big ones."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ import typer
 
 from ngscale import artefacts
 from ngscale.commands.answer import JsonOption, answer, starting
-from ngscale.errors import UsageError
+from ngscale.errors import ResourceError, UsageError
 
 if TYPE_CHECKING:
     from ngscale.records import Report
@@ -114,6 +115,9 @@ def build(
     recipe = artefacts.embedded_dir() / "recipes" / known[name].script
     command = [sys.executable, "-B", str(recipe), "--out", str(directory)]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-    if done.returncode != 0:
-        raise typer.Exit(done.returncode if done.returncode > 0 else 1)
+    if done.returncode < 0:
+        how = signal.Signals(-done.returncode).name
+        raise ResourceError(f"{name}: its recipe was ended by {how}; the same command goes on")
+    if done.returncode:
+        raise typer.Exit(done.returncode)
     sys.stdout.write(f"{directory}\n")

@@ -3,7 +3,7 @@
 ngscale's own decoder under its own names; a LongCat-Flash under LongCat's (``model/longcat.py``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from ngscale.config_reader import ConfigReader
 from ngscale.design import Design, design_config, read_design
 from ngscale.errors import InputError, SpecError
+from ngscale.free_memory import expect, free_bytes
 from ngscale.hashing.torch_twin import NgramHash
 from ngscale.model.decoder import Decoder
 from ngscale.model.embedding import NgramTables
@@ -48,13 +49,16 @@ def load_decoder(directory: Path) -> tuple[Decoder, Design]:
         InputError: a file is missing or broken, the config is of another model family, or a
             tensor is missing, unexpected or of the wrong shape; names the file and the tensor.
         UnsafeInputError: a shard lies outside the directory.
+        ResourceError: it does not fit in memory.
     """
     design = _read_design(directory)
     if is_longcats(design.model):
         return _load_longcat(directory, design), design
     tensors: dict[str, Tensor] = {}
     sharded = (directory / INDEX_NAME).is_file() and not (directory / WEIGHTS_NAME).is_file()
-    for path in weight_files(directory) if sharded else [directory / WEIGHTS_NAME]:
+    paths = weight_files(directory) if sharded else [directory / WEIGHTS_NAME]
+    _expect_room(directory, paths)
+    for path in paths:
         tensors |= _read_tensors(path)
     _planned(directory, design, {name: tensor.to("meta") for name, tensor in tensors.items()})
     decoder = Decoder(design, compressed_ids=_compressed_ids(tensors))
@@ -114,7 +118,9 @@ def _built(config_path: Path, design: Design, compressed_ids: Tensor | None) -> 
 
 def _load_longcat(directory: Path, design: Design) -> Decoder:
     tensors: dict[str, Tensor] = {}
-    for path in weight_files(directory):
+    paths = weight_files(directory)
+    _expect_room(directory, paths)
+    for path in paths:
         tensors |= _read_tensors(path)
     decoder = _built(directory / CONFIG_NAME, design, None)
     load_longcat_tensors(decoder, tensors, source=str(directory))
@@ -124,6 +130,12 @@ def _load_longcat(directory: Path, design: Design) -> Decoder:
 def is_longcats(model: ModelSpec) -> bool:
     """Whether its tensors have LongCat's names."""
     return is_longcat(ConfigReader(model.config, model.model_type))
+
+
+def _expect_room(directory: Path, paths: Sequence[Path]) -> None:
+    """What is stored is there twice while the decoder is filled with it."""
+    stored = sum(path.stat().st_size for path in paths if path.is_file())
+    expect(str(directory), 2 * stored, "use a smaller checkpoint", free_bytes())
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

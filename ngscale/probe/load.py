@@ -19,6 +19,7 @@ from ngscale.artefacts import file_digest
 from ngscale.config_reader import ConfigReader, read_config
 from ngscale.design import Design
 from ngscale.errors import InputError, UnsafeInputError, UsageError
+from ngscale.free_memory import expect, free_bytes
 from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.model.device import pick_device
@@ -99,6 +100,9 @@ def load_checkpoint(
     headers = None if files[0].name == PICKLE_NAME else read_headers(place)
     if stream and headers is None:
         raise UsageError("--stream: reads safetensors by range; pickled weights are read whole")
+    if headers is not None and not stream:
+        floats = sum(header.num_elements for header in headers.values())
+        expect(f"{place} in float32", 4 * floats, "--stream reads it by layers", free_bytes())
     model: nn.Module
     with memory_errors(f"{place} in float32"):
         if stream and headers is not None:

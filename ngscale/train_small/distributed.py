@@ -3,6 +3,7 @@
 ``torchrun`` starts the processes; a run without it is a world of one, which communicates nothing.
 """
 
+import atexit
 import datetime
 import os
 from dataclasses import dataclass
@@ -26,8 +27,11 @@ class World:
 
     rank: int = 0
     size: int = 1
-    files: dist.ProcessGroup | None = None
-    """The group that coordinates files, with a longer timeout; None in a world of one."""
+
+    @property
+    def files(self) -> dist.ProcessGroup | None:
+        """The group that coordinates files, with a longer timeout; None in a world of one."""
+        return _groups[-1] if self.size > 1 else None
 
     @property
     def is_first(self) -> bool:
@@ -36,6 +40,10 @@ class World:
 
 
 ALONE = World()
+_groups: list[dist.ProcessGroup] = []
+"""Of this process's world, held nowhere else: the last reference to go joins gloo's threads. One of
+them that is alive while Python finalises takes the GIL to free a tensor, and the process aborts
+(``terminate called without an active exception``, pytorch/pytorch#179291)."""
 
 
 def join_world(device: torch.device) -> World:
@@ -57,8 +65,10 @@ def join_world(device: torch.device) -> World:
             )
         except (RuntimeError, ValueError) as error:
             raise ResourceError(f"WORLD_SIZE {size}: the ranks do not meet: {error}") from error
-    files = dist.new_group(backend="gloo", timeout=datetime.timedelta(seconds=CHECKPOINT_TIMEOUT_S))
-    return World(rank=dist.get_rank(), size=size, files=files)
+        atexit.register(_leave)  # however this process ends, before Python finalises
+        wait = datetime.timedelta(seconds=CHECKPOINT_TIMEOUT_S)
+        _groups.append(dist.new_group(backend="gloo", timeout=wait))
+    return World(rank=dist.get_rank(), size=size)
 
 
 def is_first() -> bool:
@@ -69,6 +79,13 @@ def is_first() -> bool:
 def leave_world(world: World) -> None:
     """After the last word with the other ranks."""
     if world.size > 1:
+        _leave()
+
+
+def _leave() -> None:
+    atexit.unregister(_leave)
+    _groups.clear()
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 

@@ -1,17 +1,19 @@
 """What a run needs at least, against what there is, before anything is allocated."""
 
 import os
-import resource
-from pathlib import Path
 
 import torch
 
 from ngscale.architectures.ngscale_moe import DecoderConfig
-from ngscale.errors import ResourceError
+from ngscale.free_memory import (
+    address_space_bytes,
+    container_bytes,
+    expect,
+    machine_bytes,
+)
 from ngscale.params import parameter_groups
 from ngscale.train_small.config import Arm, Training
 from ngscale.train_small.distributed import World
-from ngscale.units import format_bytes
 
 _FLOAT_BYTES = 4
 
@@ -39,14 +41,12 @@ def check_memory(arm: Arm, training: Training, world: World, device: torch.devic
     Raises:
         ResourceError: names the arm, what it needs and what there is.
     """
-    needed = least_bytes(arm, training, world)
-    free = free_bytes(device)
-    if free is not None and needed > free:
-        raise ResourceError(
-            f"arm {arm.name}: needs at least {format_bytes(needed)} on {device.type}, "
-            f"{format_bytes(free)} are free; use a smaller design, a smaller batch, or torchrun "
-            "with more ranks"
-        )
+    expect(
+        f"arm {arm.name} on {device.type}",
+        least_bytes(arm, training, world),
+        "use a smaller design, a smaller batch, or torchrun with more ranks",
+        free_bytes(device),
+    )
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -55,42 +55,8 @@ def free_bytes(device: torch.device) -> int | None:
         free: int = torch.cuda.mem_get_info(device)[0]
         return free
     ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    shared = [limit // ranks_here for limit in (_meminfo(), _cgroup()) if limit is not None]
-    own = _address_space()
+    shared = [
+        limit // ranks_here for limit in (machine_bytes(), container_bytes()) if limit is not None
+    ]
+    own = address_space_bytes()
     return min(shared if own is None else [*shared, own], default=None)
-
-
-def _meminfo() -> int | None:
-    """MemAvailable of Linux."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    found = fields.get("MemAvailable")
-    return None if found is None else 1024 * int(found.split()[0])
-
-
-def _cgroup() -> int | None:
-    """What a container's limit leaves (cgroup v2), files' pages counted as free."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        limit, used = (
-            (root / name).read_text().strip() for name in ("memory.max", "memory.current")
-        )
-        stat = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):
-        return None
-    return None if limit == "max" else int(limit) - int(used) + int(stat.get("file", "0"))
-
-
-def _address_space() -> int | None:
-    """What ``ulimit -v`` leaves."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if soft == resource.RLIM_INFINITY:
-        return None
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except OSError:
-        return soft
-    return soft - pages * resource.getpagesize()

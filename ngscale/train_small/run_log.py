@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from ngscale.errors import InputError, MissingExtraError
+from ngscale.whole_files import append_whole, replacing
 
 LOG_NAME = "log.jsonl"
 
@@ -80,21 +81,23 @@ class RunLog:
             return
         try:
             lines = self.path.read_bytes().splitlines(keepends=True)
-            kept = [line for line in lines if _step_of(line) <= step]
-            temporary = self.path.with_name(f".{LOG_NAME}.partial")
-            temporary.write_bytes(b"".join(kept))
-            temporary.replace(self.path)
         except OSError as error:
             raise InputError(f"{self.path}: cannot be taken up: {error.strerror}") from error
+        kept = [line for line in lines if _step_of(line) <= step]
+        with replacing(self.path) as temporary:
+            temporary.write_bytes(b"".join(kept))
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Add one line."""
+        """Add one line.
+
+        Raises:
+            DiskFullError: the disk is full; nothing of the line was written.
+            InputError: the file cannot be written.
+        """
         if self.path is not None:
             elapsed_s = round(time.monotonic() - self._start, 3)
             line = json.dumps({"step": step, **values, "elapsed_s": elapsed_s}, allow_nan=False)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                file.write(f"{line}\n".encode())
+            append_whole(self.path, f"{line}\n".encode())
         if self.tracker is not None:
             self.tracker.log(values, step)
 

@@ -222,4 +222,4 @@ def test_what_does_not_fit_in_memory_exits_6(
     monkeypatch.setattr(memory, "free_bytes", lambda _: 2**17)
     result = run(*tiny)
     assert result.exit_code == 6
-    assert "arm design: needs at least" in result.stderr.splitlines()[-1]
+    assert "arm design on cpu: needs at least" in result.stderr.splitlines()[-1]

@@ -2,9 +2,11 @@
 
     torchrun --nproc-per-node 2 -m tests.train_small.rank_driver DIRECTORY NUM_STEPS [KILLED_AT]
 
-trains with a checkpoint every 4 steps; the rank 1 kills itself at the step KILLED_AT.
+trains with a checkpoint every 4 steps; the rank 1 kills itself at the step KILLED_AT. At its very
+end a rank writes the names of the threads that gloo has left.
 """
 
+import atexit
 import json
 import os
 import signal
@@ -26,9 +28,16 @@ from tests.train_small.small import TRAINING, request
 EVERY = 4
 
 
+def write_gloo_threads(path: Path) -> None:
+    names = [task.read_text().strip() for task in Path("/proc/self/task").glob("*/comm")]
+    path.write_text(json.dumps([name for name in names if "gloo" in name]))
+
+
 def main() -> None:
     torch.set_num_threads(1)
     directory, num_steps = Path(sys.argv[1]), int(sys.argv[2])
+    rank = os.environ["RANK"]
+    atexit.register(write_gloo_threads, directory / f"threads{rank}.json")  # the last to be called
     killed_at = int(sys.argv[3]) if len(sys.argv) > 3 else 0
     device = torch.device("cpu")
     world = join_world(device)

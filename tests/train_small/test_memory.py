@@ -31,7 +31,8 @@ def test_the_estimate_by_hand() -> None:
 def test_what_does_not_fit_is_refused_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda _: 64 * 2**20)
     with pytest.raises(
-        ResourceError, match=r"arm design: needs at least \d+\.\d+ MiB on cpu, 64\.00 MiB are free"
+        ResourceError,
+        match=r"arm design on cpu: needs at least \d+\.\d+ MiB of memory, 64\.00 MiB are free",
     ):
         memory.check_memory(ARM, TRAINING, ALONE, CPU)
     monkeypatch.setattr(memory, "free_bytes", lambda _: None)
@@ -42,7 +43,7 @@ def test_the_system_tells_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     free = memory.free_bytes(CPU)
     assert free is not None
     assert 2**20 < free < 2**50
-    monkeypatch.setattr(memory, "_meminfo", lambda: 2**20)
+    monkeypatch.setattr(memory, "machine_bytes", lambda: 2**20)
     assert memory.free_bytes(CPU) == 2**20
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert memory.free_bytes(CPU) == 2**18

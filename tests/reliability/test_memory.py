@@ -1,0 +1,139 @@
+"""Too little memory is exit 6, its estimate told before anything is taken; --max-memory is kept."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ngscale import ngrams
+from ngscale.cli import app
+from ngscale.collisions import sweep
+from ngscale.errors import ResourceError
+from ngscale.free_memory import expect, free_bytes
+from ngscale.hashing.registry import make_scheme
+from tests.test_cli import VERBS
+from tests.test_ngrams import zipf_stream
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, limits address space")
+LITTLE = 2**26
+"""Of address space: Python and the command line start in it, no verb's libraries do."""
+LIMIT = 48 * 2**20
+"""For --max-memory: large against what a process's heap gives and takes, a few hundred KiB."""
+LADDER = (2**28, 2**29, 2**30, 2**31, 2**32)
+ENDS = (0, 6)
+
+
+def run(argv: list[str], address_space: int, **options: Any) -> subprocess.CompletedProcess[str]:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+
+    return subprocess.run(
+        [sys.executable, "-m", "ngscale", *argv],
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+@LINUX
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_under_a_hard_limit_tells_what_it_needs_and_exits_6(verb: str) -> None:
+    done = run([verb, "longcat-flash-lite"], LITTLE)
+    assert (done.returncode, done.stdout) == (6, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {verb}, to start: needs at least ")
+    assert line.endswith(" are free; raise ulimit -v")
+
+
+@LINUX
+@pytest.mark.slow
+@pytest.mark.parametrize("address_space", LADDER)
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_verb_crashes_under_any_limit(tmp_path: Path, verb: str, address_space: int) -> None:
+    """Ids that every verb takes as its text, where it takes one."""
+    ids = tmp_path / "ids.bin"
+    np.random.default_rng(0).integers(1, 60, 200_000).astype("<u2").tofile(ids)
+    text = ["--corpus", str(ids), "--vocab-size", "4096"]
+    argv = {
+        "collisions": [*text, "--orders", "2:4", "--sizes", "1000003"],
+        "audit": ["longcat-flash-lite"],
+        "budget": ["longcat-flash-lite"],
+        "ids": ["longcat-flash-lite", "--tokens", "1,2,3"],
+        "probe": [str(tmp_path)],
+        "train-small": ["--tokens", "1024", "--seeds", "1", "--dry-run"],
+        "decode": ["--dry-run"],
+        "plan": ["longcat-flash-lite", "--dry-run"],
+        "cache": ["longcat-flash-lite", *text, "--tokens", "4K"],
+    }[verb]
+    done = run([verb, *argv], address_space)
+    ends = (*ENDS, 2, 3) if verb in ("probe", "decode") else ENDS  # they have no model here
+    assert done.returncode in ends, done.stderr
+    assert "Traceback" not in done.stderr
+    if done.returncode == 6:
+        assert done.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_what_fits_is_not_refused_and_the_system_tells_what_is_free() -> None:
+    free = free_bytes()
+    assert free is None or 2**20 < free < 2**50
+    expect("all of it", 2**60, "", None)
+    expect("all of it", 10, "", 10)
+    with pytest.raises(
+        ResourceError, match=r"^it: needs at least 2\.00 GiB of memory, 1\.00 KiB are free; do$"
+    ):
+        expect("it", 2**31, "do", 2**10)
+
+
+def test_counting_in_memory_is_refused_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ngrams, "free_bytes", lambda: 2**20)
+
+    def sorted_all_the_same(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(ngrams, "sort_range", sorted_all_the_same)
+    stream = zipf_stream(400_000, vocab_size=5_000)
+    with pytest.raises(ResourceError, match=r"^sorting \d+ n-grams of order 3: needs at least "):
+        ngrams.count_ngrams(stream, 3)
+
+
+def test_sizes_beyond_memory_are_refused_before_they_are_swept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sweep, "free_bytes", lambda: 2**20)
+    scheme = make_scheme("longcat", vocab_size=300, base=None, multipliers=None, seed=None)
+    with pytest.raises(ResourceError, match=r"^counting 100000007 rows: needs at least "):
+        sweep.check_sizes(scheme, [100_000_007], vocab_size=300, max_order=2)
+
+
+@LINUX
+@pytest.mark.parametrize("what", ["spilled", "in memory", "cache"])
+def test_max_memory_is_kept_within_a_tenth(tmp_path: Path, checkout: Path, what: str) -> None:
+    """Growth of the peak RSS over what a tiny input takes; see memory_driver.py."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.reliability.memory_driver"),
+            *(what, str(LIMIT), str(tmp_path)),
+        ],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert LIMIT / 4 < found["growth"] <= 1.1 * LIMIT
+    assert bool(found["error"]) == (what != "spilled")
+
+
+def test_every_verb_has_its_start_up_figure() -> None:
+    from ngscale.free_memory import _VERBS
+
+    named = {group.name for group in app.registered_groups}
+    assert {*_VERBS} == {*VERBS, *named}
