@@ -6,7 +6,6 @@ options stays beside.
 """
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

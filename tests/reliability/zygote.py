@@ -32,7 +32,8 @@ def serve() -> None:
         if child == 0:
             _become(request)
             return
-        print(json.dumps(_status(child)), flush=True)
+        sys.stdout.write(f"{_status(child)}\n")
+        sys.stdout.flush()
 
 
 def _status(child: int) -> int:
@@ -70,13 +71,11 @@ def _become(request: dict[str, Any]) -> None:
 
 
 def _reader() -> Any:
-    return open(0, encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115
+    return open(0, encoding="utf-8", closefd=False)
 
 
 def _writer(number: int, errors: str) -> Any:
-    return open(  # noqa: PTH123, SIM115
-        number, "w", encoding="utf-8", errors=errors, closefd=False, buffering=1
-    )
+    return open(number, "w", encoding="utf-8", errors=errors, closefd=False, buffering=1)
 
 
 def _obey_modes() -> None:
