@@ -62,8 +62,11 @@ class Program:
         stdin: str | None = os.devnull,
         terminal: bool = False,
         head: bool = False,
+        threads: int | None = None,
     ) -> Done:
-        """One run; ``terminal``: all streams are one; ``head``: stdout is read up to one line."""
+        """One run; ``terminal``: all streams are one; ``head``: stdout is read up to one line;
+        ``threads``: processors that it may use, and threads of numba and torch.
+        """
         self._runs += 1
         directory = self.scratch / str(self._runs)
         directory.mkdir()
@@ -85,6 +88,7 @@ class Program:
             "argv": argv,
             "streams": streams,
             "cwd": str(cwd or directory),
+            "threads": threads,
             "environ": dict(self.environ if environ is None else environ),
         }
         assert self._zygote.stdin is not None

@@ -14,17 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.commands.test_decode import small
-from tests.plan.small import write_config, write_text
+from tests.reliability.inputs import ANALYSES, filled, write_inputs
 from tests.reliability.program import NETWORK, Done, Program
 from tests.reliability.schemas import check
 
 VERBS: dict[str, tuple[str, ...]] = {
-    "collisions": ("--corpus", "{text}", "--sizes", "65537,65521", "--orders", "2:3"),
-    "audit": ("{config}",),
-    "budget": ("{config}",),
-    "ids": ("{config}", "--tokens", "5,6,7,8"),
-    "probe": ("{checkpoint}", "--tables"),
+    **ANALYSES,
     "decode": (
         *("{checkpoint}", "--corpus", "{text}", "--device", "cpu", "--draft", "lookup"),
         *("--sequences", "2", "--batch", "2", "--new-tokens", "4", "--prompt-tokens", "8"),
@@ -33,12 +28,11 @@ VERBS: dict[str, tuple[str, ...]] = {
         *("{config}", "--corpus", "{text}", "--tokens", "2048", "--device", "cpu"),
         "--dry-run",
     ),
-    "cache": ("{config}", "--corpus", "{text}", "--tokens", "600"),
     "plan": ("{config}", "--corpus", "{text}", "--hours", "1", "--device", "cpu", "--dry-run"),
     "corpora list": (),
     "corpora build": ("tekken",),
 }
-"""A short run of every command; names in braces are files of a directory."""
+"""A short run of every command."""
 WITHOUT_JSON = ("corpora build",)
 WITHOUT_REPORT = ("train-small", "plan", "corpora list", "corpora build")
 """Those whose run above writes none; of train-small and plan it is a dry one."""
@@ -59,17 +53,8 @@ class Shell:
     """The verb's run under no condition, done once."""
 
     def argv(self, *options: str, files: Path | None = None) -> list[str]:
-        where = files or self.files
-        names = {
-            "config": str(where / "narrow" / "config.json"),
-            "text": str(where / "text.txt"),
-            "checkpoint": str(where / "checkpoint"),
-        }
-        return [
-            *self.verb.split(),
-            *(one.format(**names) for one in VERBS[self.verb]),
-            *options,
-        ]
+        arguments = filled(VERBS[self.verb], files or self.files)
+        return [*self.verb.split(), *arguments, *options]
 
     def run(self, *options: str, **where: Any) -> Done:
         return self.program.run(*self.argv(*options), **where)
@@ -92,9 +77,7 @@ class Shell:
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the runs read."""
     directory = tmp_path_factory.mktemp("files")
-    write_config(directory)
-    write_text(directory)
-    small(directory / "checkpoint")
+    write_inputs(directory)
     return directory
 
 

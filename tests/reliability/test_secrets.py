@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -19,7 +20,7 @@ Failure = Callable[[Path], tuple[list[str], int]]
 class Refusing(BaseHTTPRequestHandler):
     """A hub that gives nothing and repeats what it was sent, in header and body."""
 
-    seen: list[str] = []
+    seen: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         sent = self.headers.get("authorization", "")

@@ -62,6 +62,8 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environ"])
     os.chdir(request["cwd"])
+    if request["threads"] is not None:
+        _use_threads(request["threads"])
     sys.argv = ["ngscale", *request["argv"]]
     if os.geteuid() == 0:
         _obey_modes()
@@ -69,6 +71,16 @@ def _become(request: dict[str, Any]) -> None:
     from ngscale.cli import main
 
     main()
+
+
+def _use_threads(number: int) -> None:
+    """As the environment would have said, had it been read now."""
+    import numba
+    import torch
+
+    numba.config.reload_config()
+    torch.set_num_threads(number)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:number])
 
 
 def _reader() -> Any:
