@@ -16,7 +16,16 @@ import sys
 import time
 from typing import Any
 
-_IMPORTED = ("ngscale.cli", "numpy", "numba", "scipy.optimize", "torch", "rich.table", "tokenizers")
+_IMPORTED = (
+    "ngscale.cli",
+    "numpy",
+    "numba",
+    "scipy.optimize",
+    "torch",
+    "rich.table",
+    "tokenizers",
+    "matplotlib.pyplot",
+)
 _LIMIT_S = 300.0
 _CAPABILITY_VERSION_3 = 0x20080522
 _DAC_OVERRIDE = 1 << 1
