@@ -2,6 +2,8 @@
 
 python docs/widen_schemas.py FILE ...
 
+Many documents of every verb: NGSCALE_PRINTED=DIR pytest tests/commands keeps what they print.
+
 A schema holds what has been seen: every key with the types it had, required where no document of
 its kind lacked it, nothing beside. A key that is gone, or was renamed, stays as an optional one:
 delete it. Each kind of document (a sweep, a recommendation, ...) is a branch of its own.
@@ -21,16 +23,17 @@ KINDS = {
     "ids": ("num_vectors",),
     "probe": ("series", "quantisation"),
     "decode": ("steps",),
+    "train-small": ("candidates",),
 }
 """Keys that tell a verb's kinds of documents apart; a document without any is the plain one."""
-_FREE = ("patch", "config", "configs", "keys")
+_FREE = ("patch", "config", "configs", "inputs.arms", "inputs.design", "inputs.designs")
 """Objects in the words of somebody else: a config.json's."""
 _BY_NAME = (
     *("excess_collisions", "excess_impurity", "at_multiples", "at_primes", "just_off"),
     *("baseline", "above", "at", "row", "block", "group_bytes", "coefficients", "rules"),
-    *("reasons", "dtypes", "sha256", "files", "equal"),
+    *("reasons", "dtypes", "sha256", "equal", "head.model"),
 )
-"""Objects whose keys are names or numbers of the input."""
+"""Objects whose keys are names or numbers of the input; ``head.model`` only below ``head``."""
 
 
 def schema_path(verb: str) -> Path:
@@ -83,21 +86,22 @@ def _environment() -> dict[str, Any]:
     }
 
 
-def _take(schema: dict[str, Any], value: Any, key: str = "") -> None:
+def _take(schema: dict[str, Any], value: Any, key: str = "", parent: str = "") -> None:
     _take_type(schema, value)
     if isinstance(value, list):
         for item in value:
             _take(schema.setdefault("items", {}), item)
-    if not isinstance(value, Mapping) or key in _FREE:
+    names = {key, f"{parent}.{key}"}
+    if not isinstance(value, Mapping) or names & set(_FREE):
         return
-    if key in _BY_NAME or (value and all(_is_number(name) for name in value)):
+    if names & set(_BY_NAME) or (value and all(_is_number(name) for name in value)):
         for item in value.values():
             _take(schema.setdefault("additionalProperties", {}), item)
         return
     known = schema.setdefault("properties", {})
     schema["required"] = [name for name in schema.get("required", value) if name in value]
     for name, item in value.items():
-        _take(known.setdefault(name, {}), item, name)
+        _take(known.setdefault(name, {}), item, name, key)
     schema["additionalProperties"] = False
 
 
