@@ -74,6 +74,7 @@ def _become(request: dict[str, Any]) -> None:
     if request["threads"] is not None:
         _use_threads(request["threads"])
     sys.argv = ["ngscale", *request["argv"]]
+    sys.modules["__main__"].__package__ = None  # else usage says python -m
     if os.geteuid() == 0:
         _obey_modes()
     sys.addaudithook(_no_network)
