@@ -27,8 +27,12 @@ def show(report: Report) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit with 1
+
     width = None if sys.stdout.isatty() else _LOG_WIDTH
-    console = Console(highlight=False, width=width)
+    console = Plain(highlight=False, width=width)
     console.print(Text(printable(report.answer), style="bold"), soft_wrap=True)
     for table in report.tables:
         if table.terminal:

@@ -297,7 +297,7 @@ def _draw_panel(panel: Panel, axis: Any) -> None:
 
 def _label(text: str) -> str:
     """Text and never a formula, which matplotlib sees between two dollars."""
-    return printable(text).replace("$", r"\$")
+    return printable(text).replace("\n", " ").replace("$", r"\$")
 
 
 def _errors(

@@ -132,6 +132,7 @@ def test_a_name_that_is_no_unicode_is_kept(tmp_path: Path, monkeypatch: pytest.M
     assert r"latin-\udce9.txt" in check_page((out / "report.html").read_text("utf-8")).text
     record = json.loads((out / "record.json").read_text("utf-8"))
     assert record["inputs"]["corpus"]["name"] == f"{name}.txt"
+    (tmp_path / "again").mkdir()
     argv = command("corpus", name, tmp_path / "again")
     done = CliRunner().invoke(app, [*argv, "--json"])
     assert json.loads(done.stdout)["inputs"] == record["inputs"]

@@ -64,7 +64,9 @@ def _become(request: dict[str, Any]) -> None:
         if path is not None:
             flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT
             opened = os.open(path, flags | os.O_NOCTTY, 0o600)
-            assert opened == number
+            if opened != number:  # a lower one is closed
+                os.dup2(opened, number)
+                os.close(opened)
     sys.stdin = _reader() if request["streams"][0] is not None else None  # type: ignore[assignment]
     sys.stdout = _writer(1, "strict")
     sys.stderr = _writer(2, "backslashreplace")
