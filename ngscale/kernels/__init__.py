@@ -19,5 +19,6 @@ def _kept() -> None:
 try:
     numba.njit(cache=True)(_kept)
 except RuntimeError:  # "no locator available for file"
-    numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="ngscale-kernels-")
-    atexit.register(shutil.rmtree, numba.config.CACHE_DIR, ignore_errors=True)
+    _directory = tempfile.mkdtemp(prefix="ngscale-kernels-")
+    numba.config.CACHE_DIR = _directory  # type: ignore[attr-defined]
+    atexit.register(shutil.rmtree, _directory, ignore_errors=True)
