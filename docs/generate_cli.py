@@ -19,7 +19,8 @@ stdout is the answer, stderr the story. `--json` prints exactly one JSON documen
 `schema_version`. `--out DIR` writes README.md (first line: the answer), report.html
 (self-contained), record.json, data/*.csv, figures/*.svg and .png. The record, data, figures and
 report body are a pure function of the inputs; environment.json and the report's foot say when,
-where and with what.
+where and with what. `docs/schemas/VERB.json` is the JSON Schema of a verb's document, record.json
+(which has no `environment`) included: every key, its types, and nothing beside.
 
 | exit code | meaning |
 | ---: | --- |

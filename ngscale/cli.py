@@ -24,6 +24,7 @@ from ngscale.commands import (
 )
 from ngscale.errors import NgscaleError
 from ngscale.free_memory import expect_start
+from ngscale.printable import printable
 
 EXIT_CODES = """Exit codes: 0 ran; 1 internal error; 2 usage; 3 bad input file; 4 unsafe input
 refused; 5 network or authentication; 6 out of memory, disk or time; 7 a gate said no; 8 an
@@ -43,7 +44,7 @@ class _Group(TyperGroup):
             if ctx.params.get("debug") or type(error).__module__.startswith("typer"):
                 raise
             code, line = _describe(error)
-            print(line, file=sys.stderr)
+            print(printable(line), file=sys.stderr)
             raise typer.Exit(code) from None
 
 

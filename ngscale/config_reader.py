@@ -1,6 +1,7 @@
 """Typed look-ups in a Hugging Face config.json; every failure names the file and the key."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,9 @@ def parse_config(data: bytes, source: str, kind: str = "config.json") -> ConfigR
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(pairs)
+        for key, value in values.items():
+            if (number := _not_finite(value)) is not None:
+                raise InputError(f"{source}: {shown(key)}: {number} is not a JSON number")
         if len(values) < len(pairs):
             seen: set[str] = set()
             for key, _ in pairs:
@@ -184,11 +188,8 @@ def parse_config(data: bytes, source: str, kind: str = "config.json") -> ConfigR
                 seen.add(key)
         return values
 
-    def refuse(constant: str) -> float:
-        raise InputError(f"{source}: {constant} is not a JSON number")
-
     try:
-        values = json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
+        values = json.loads(data.decode("utf-8"), object_pairs_hook=unique)
     except UnicodeDecodeError as error:
         raise InputError(f"{source}: is not UTF-8 text, so not a {kind}") from error
     except (ValueError, RecursionError) as error:
@@ -196,6 +197,15 @@ def parse_config(data: bytes, source: str, kind: str = "config.json") -> ConfigR
     if not isinstance(values, dict):
         raise InputError(f"{source}: holds no JSON object, so it is not a {kind}")
     return ConfigReader(values, source)
+
+
+def _not_finite(value: Any) -> str | None:
+    """The name of a number that no JSON holds but Python's reader takes; 1e999 is one too."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    if isinstance(value, list):
+        return next((found for item in value if (found := _not_finite(item))), None)
+    return None
 
 
 def shown(name: str) -> str:

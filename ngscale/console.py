@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, Protocol
 
+from ngscale.printable import printable
 from ngscale.records import Report, Table
 
 _MAX_ROWS_SHOWN = 24
@@ -26,9 +27,13 @@ def show(report: Report) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich would exit with 1
+
     width = None if sys.stdout.isatty() else _LOG_WIDTH
-    console = Console(highlight=False, width=width)
-    console.print(Text(report.answer, style="bold"), soft_wrap=True)
+    console = Plain(highlight=False, width=width)
+    console.print(Text(printable(report.answer), style="bold"), soft_wrap=True)
     for table in report.tables:
         if table.terminal:
             console.print()
@@ -43,7 +48,7 @@ def _table(table: Table) -> object:
     from rich.text import Text
 
     drawn = RichTable(
-        title=Text(table.title),
+        title=Text(printable(table.title)),
         title_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -51,16 +56,18 @@ def _table(table: Table) -> object:
     )
     for index, column in enumerate(table.columns):
         drawn.add_column(
-            Text(column.title), justify="left" if index == 0 else "right", overflow="fold"
+            Text(printable(column.title)),
+            justify="left" if index == 0 else "right",
+            overflow="fold",
         )
     for row in table.rows[:_MAX_ROWS_SHOWN]:
-        drawn.add_row(*(Text(column.cell(row)) for column in table.columns))
+        drawn.add_row(*(Text(printable(column.cell(row))) for column in table.columns))
     return drawn
 
 
 def say(message: str) -> None:
     """One line of the story, on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    print(printable(message), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import codecs
 import glob
 import io
 import json
+import os
 import shutil
 import stat
 import tempfile
@@ -217,7 +218,7 @@ def _opened(
     """The decompressed bytes of a file, and what to call for progress after each piece of them."""
     import pyarrow
 
-    with pyarrow.OSFile(str(path)) as raw:
+    with pyarrow.OSFile(os.fsencode(path)) as raw:
         if compression and raw.size() == 0:
             raise InputError(f"{path}: cannot be read: an empty file is no {compression} archive")
         stream = pyarrow.CompressedInputStream(raw, compression) if compression else raw

@@ -137,7 +137,12 @@ def fetch_model(name: str) -> Path:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    """What the hub library says, without the token, should the server have repeated it."""
+    from huggingface_hub import get_token
+
+    line = " ".join(str(error).split())
+    token = get_token()
+    return line.replace(token, "***") if token else line
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ngscale import __version__
+from ngscale import __version__, strict_json
 from ngscale.errors import InputError
 from ngscale.whole_files import replacing
 
@@ -60,7 +60,7 @@ def read_record(path: Path) -> RunRecord:
         InputError: it holds none of this version.
     """
     try:
-        document = json.loads(path.read_bytes())
+        document = strict_json.loads(path.read_bytes())
         if document.pop("schema_version") != SCHEMA_VERSION:
             raise ValueError("another schema_version")
         head = {key: document.pop(key) for key in ("verb", "answer", "inputs")}
@@ -205,8 +205,12 @@ def environment(argv: Sequence[str]) -> dict[str, Any]:
 
 
 def dump_json(document: Mapping[str, Any]) -> str:
-    """Strict JSON (no NaN, no infinity), two-space indent, one trailing newline."""
-    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    """Strict JSON (no NaN, no infinity), two-space indent, one trailing newline.
+
+    Bytes of a file name that are no Unicode, which Python holds as lone surrogates, are escapes.
+    """
+    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def digest(document: Mapping[str, Any]) -> str:

@@ -7,14 +7,17 @@ import base64
 import csv
 import importlib.util
 import io
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ngscale.printable import printable
 from ngscale.records import Figure, Panel, Report, RunRecord, Table, dump_json, write_atomic
 
 _MAX_ROWS_SHOWN = 48
+_TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _HTML = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ report.title }}</title>
 <style>
@@ -87,6 +90,7 @@ def write_report(
         write_atomic(out / "figures" / f"{name}.svg", svg)
         write_atomic(out / "figures" / f"{name}.png", png)
     command = shlex.join([*environment.get("program", ["ngscale"]), *environment["argv"]])
+    command = command.replace("\n", "\\n")  # a line of its own could end the fence around it
     made = _made(environment)
     html = Environment(autoescape=True, trim_blocks=True).from_string(_HTML)
     page = html.render(
@@ -97,9 +101,9 @@ def write_report(
         command=command,
         made=made,
     )
-    write_atomic(out / "report.html", page.encode())
+    write_atomic(out / "report.html", printable(page).encode())
     readme = body_markdown(report, with_figures=bool(images)) + _foot(command, made)
-    write_atomic(out / "README.md", readme.encode())
+    write_atomic(out / "README.md", printable(readme).encode())
     write_atomic(out / "record.json", dump_json(record.document()).encode())
     write_atomic(out / "environment.json", dump_json(environment).encode())
     return out / "report.html"
@@ -133,17 +137,17 @@ def _foot(command: str, made: str) -> str:
 
 def body_markdown(report: Report, *, with_figures: bool) -> str:
     """README.md without its foot: a pure function of the report."""
-    lines = [report.answer, "", f"# {report.title}", ""]
+    lines = [_plain(report.answer), "", f"# {_plain(report.title)}", ""]
     for section in report.sections:
-        lines += [f"## {section.heading}", ""]
+        lines += [f"## {_plain(section.heading)}", ""]
         for paragraph in section.paragraphs:
-            lines += [paragraph, ""]
+            lines += [_plain(paragraph), ""]
         for link in section.links:
-            lines += [f"[{link.text}]({link.path})", ""]
+            lines += [f"[{_plain(link.text)}]({link.path})", ""]
         for figure in section.figures:
             if with_figures:
-                lines += [f"![{figure.caption}](figures/{figure.name}.svg)", ""]
-            lines += [f"*{figure.caption}*", ""]
+                lines += [f"![{_plain(figure.caption)}](figures/{figure.name}.svg)", ""]
+            lines += [f"*{_plain(figure.caption)}*", ""]
         for table in section.tables:
             if table.terminal:
                 lines += _markdown_table(table)
@@ -152,15 +156,20 @@ def body_markdown(report: Report, *, with_figures: bool) -> str:
     return "\n".join(lines)
 
 
+def _plain(text: str) -> str:
+    """Text that stays text in Markdown: no tag, link or image begins in it."""
+    return _TAG.sub("&lt;", text).replace("](", "]\\(")
+
+
 def _markdown_table(table: Table) -> list[str]:
-    titles = " | ".join(column.title for column in table.columns)
+    titles = " | ".join(_plain(column.title) for column in table.columns)
     rule = " | ".join(["---"] + ["---:"] * (len(table.columns) - 1))
     rows = [
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+        "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in row) + " |"
         for row in _shown_rows(table)
     ]
     note = [_note(table), ""] if _note(table) else []
-    return [f"### {table.title}", "", f"| {titles} |", f"| {rule} |", *rows, "", *note]
+    return [f"### {_plain(table.title)}", "", f"| {titles} |", f"| {rule} |", *rows, "", *note]
 
 
 def csv_bytes(table: Table) -> bytes:
@@ -170,7 +179,7 @@ def csv_bytes(table: Table) -> bytes:
     writer.writerow([column.key for column in table.columns])
     for row in table.rows:
         writer.writerow([_csv_cell(row.get(column.key)) for column in table.columns])
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="backslashreplace")
 
 
 def parquet_bytes(columns: Mapping[str, Any]) -> bytes:
@@ -231,7 +240,7 @@ def _draw_panel(panel: Panel, axis: Any) -> None:
         if series.style == "bar":
             shift = (bars.index(series) - (len(bars) - 1) / 2) * width
             positions = [x + shift for x in series.x]
-            axis.bar(positions, series.y, width=width, label=series.label)
+            axis.bar(positions, series.y, width=width, label=_label(series.label))
             if series.low is not None and series.high is not None:
                 axis.errorbar(
                     positions,
@@ -250,17 +259,17 @@ def _draw_panel(panel: Panel, axis: Any) -> None:
                     fmt="o",
                     markersize=4,
                     capsize=3,
-                    label=series.label,
+                    label=_label(series.label),
                 )
             else:
-                axis.plot(series.x, series.y, "o", markersize=3.5, label=series.label)
+                axis.plot(series.x, series.y, "o", markersize=3.5, label=_label(series.label))
         else:
             dashed = series.style == "dashed"
             (line,) = axis.plot(
                 series.x,
                 series.y,
                 linewidth=1.2,
-                label=series.label,
+                label=_label(series.label),
                 linestyle="--" if dashed else "-",
             )
             if series.low is not None and series.high is not None:
@@ -272,17 +281,23 @@ def _draw_panel(panel: Panel, axis: Any) -> None:
                     color=line.get_color(),
                     linewidth=0,
                 )
-    axis.set_title(panel.title)
-    axis.set_xlabel(panel.x_label)
-    axis.set_ylabel(panel.y_label)
+    axis.set_title(_label(panel.title))
+    axis.set_xlabel(_label(panel.x_label))
+    axis.set_ylabel(_label(panel.y_label))
     if panel.y_log:
         axis.set_yscale("log")
     if panel.x_log:
         axis.set_xscale("log")
     if panel.x_ticks is not None:
-        axis.set_xticks(range(len(panel.x_ticks)), panel.x_ticks, rotation=45, ha="right")
+        names = [_label(name) for name in panel.x_ticks]
+        axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
     if any(series.label for series in panel.series):
         axis.legend(fontsize=8, frameon=False)
+
+
+def _label(text: str) -> str:
+    """Text and never a formula, which matplotlib sees between two dollars."""
+    return printable(text).replace("\n", " ").replace("$", r"\$")
 
 
 def _errors(

@@ -73,7 +73,7 @@ def file_sha256(path: Path, cache: Path) -> str:
     try:
         stat = path.stat()
         identity = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
-        remembered = cache / "hashes" / hashlib.sha256(identity.encode()).hexdigest()
+        remembered = cache / "hashes" / hashlib.sha256(os.fsencode(identity)).hexdigest()
         if remembered.is_file() and len(known := remembered.read_text()) == 64:
             return known
         found = file_digest(path)

@@ -12,18 +12,22 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
+from ngscale import report as report_module
 from ngscale.collisions.occupancy import Sharing
 from ngscale.collisions.survey import survey
 from ngscale.collisions.sweep import SharingSweep
-from ngscale.records import read_record
-from ngscale.report import body_markdown, csv_bytes
+from ngscale.records import Figure, Report, RunRecord, read_record
+from ngscale.report import body_markdown, csv_bytes, write_report
 from reports.render import ROOT, build_report, directories
+from tests.reliability.pages import check_markdown, check_page
 
 REPORTS = directories()
 
 
 @pytest.mark.parametrize("directory", REPORTS, ids=lambda d: d.name)
-def test_a_committed_report_is_its_record_rendered(directory: Path) -> None:
+def test_a_committed_report_is_its_record_rendered(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = read_record(directory / "record.json")
     report = build_report(record)
     readme = (directory / "README.md").read_text()
@@ -38,6 +42,27 @@ def test_a_committed_report_is_its_record_rendered(directory: Path) -> None:
         assert json.loads((directory / "configs" / f"{name}.json").read_text()) == config
     for figure in report.figures:
         assert (directory / "figures" / f"{figure.name}.svg").stat().st_size > 1000
+    _check_page(directory, report, record, tmp_path, monkeypatch)
+
+
+def _check_page(
+    directory: Path,
+    report: Report,
+    record: RunRecord,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of the committed figures: nothing is fetched from elsewhere, nothing runs."""
+
+    def committed(figure: Figure) -> tuple[bytes, bytes]:
+        return (directory / "figures" / f"{figure.name}.svg").read_bytes(), b""
+
+    monkeypatch.setattr(report_module, "_draw", committed)
+    made = json.loads((directory / "environment.json").read_text())
+    page = check_page(write_report(report, record, made, out).read_text("utf-8"))
+    assert len(page.figures) == len(report.figures)
+    check_markdown((directory / "README.md").read_text("utf-8"))
+    assert (out / "README.md").read_bytes() == (directory / "README.md").read_bytes()
 
 
 SURVEYED = [directory for directory in REPORTS if (directory / "data/every_size.parquet").exists()]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ngscale import strict_json
 from ngscale.cache.measure import Advance, Source, nobody
 from ngscale.cache.trace import CHUNK, Rows
 from ngscale.ngram_runs import work_directory
@@ -43,7 +44,7 @@ class Parts:
         path = self._root / f"{name}.json"
         self.num_asked += 1
         try:
-            found = json.loads(path.read_bytes())
+            found = strict_json.loads(path.read_bytes())
         except (OSError, ValueError):
             text = json.dumps(make(self._rows()))
             with replacing(path) as temporary:

@@ -1,5 +1,6 @@
 """How every verb answers: the shared options, and record + report -> stdout and ``--out``."""
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -63,6 +64,13 @@ OnBadRecordOption = Annotated[
         "U+FFFD for its bad bytes. The record counts them.",
     ),
 ]
+
+
+def finite(parameter: typer.CallbackParam, value: float | None) -> float | None:
+    """Callback of a number's option: a range alone lets NaN and infinity pass."""
+    if value is not None and not math.isfinite(value):
+        raise UsageError(f"{parameter.opts[0]} {value}: takes a finite number")
+    return value
 
 
 _TRAINING_DEVICES = ("auto", "cpu", "cuda")

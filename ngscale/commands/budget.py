@@ -13,6 +13,7 @@ from ngscale.commands.answer import (
     JsonOption,
     OutOption,
     answer,
+    finite,
     starting,
 )
 from ngscale.errors import InputError, UsageError
@@ -64,6 +65,7 @@ def budget(
         typer.Option(
             metavar="US",
             min=0,
+            callback=finite,
             help="Microseconds between knowing a batch's tokens and needing its rows: tells the "
             "largest batch whose reads are hidden.",
         ),

@@ -17,6 +17,7 @@ from ngscale.commands.answer import (
     TokenizerOption,
     TrainingDeviceOption,
     answer,
+    finite,
     torch_extra,
 )
 from ngscale.commands.source import read_source
@@ -50,6 +51,7 @@ def train_small(
         typer.Option(
             metavar="H",
             min=0.001,
+            callback=finite,
             help="Bound on the whole run. Default: 2, on a CPU 0.15.",
         ),
     ] = None,

@@ -1,6 +1,5 @@
 """One drafter at one draft length on one text: what stood, what it saved, what it took."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from ngscale import strict_json
 from ngscale.decode.drafters import Drafter
 from ngscale.decode.generate import Generated, generate
 from ngscale.decode.sampling import Sampling
@@ -52,7 +52,7 @@ class Store:
         path = self.directory / f"{digest({**self.shared, **inputs})}.json"
         if path.is_file():
             try:
-                found: dict[str, Any] = json.loads(path.read_bytes())
+                found: dict[str, Any] = strict_json.loads(path.read_bytes())
             except (OSError, ValueError) as error:
                 raise InputError(f"{path}: cannot be read; remove it: {error}") from error
             return found

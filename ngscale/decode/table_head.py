@@ -18,6 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from ngscale.errors import InputError
+from ngscale.model.checkpoint import check_finite
 from ngscale.model.embedding import NgramEmbedding
 from ngscale.model.initialise import fill_normal
 from ngscale.model.loss import linear_cross_entropy
@@ -211,5 +212,6 @@ def _read(path: Path, head: TableHead) -> tuple[dict[str, str], int]:
                 f"{path}: {name}: has shape {shape}, this model's vocabulary and width need "
                 f"{list(place.shape)}; it is the head of another model"
             )
+        check_finite(tensors[name], name, str(path))
         place.copy_(tensors[name])
     return metadata, int(metadata.get("steps", "0"))

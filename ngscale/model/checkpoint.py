@@ -3,6 +3,7 @@
 ngscale's own decoder under its own names; a LongCat-Flash under LongCat's (``model/longcat.py``).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ngscale.config_reader import ConfigReader
 from ngscale.design import Design, design_config, read_design
-from ngscale.errors import InputError, SpecError
+from ngscale.errors import InputError, NoResultError, SpecError
 from ngscale.free_memory import expect, free_bytes
 from ngscale.hashing.torch_twin import NgramHash
 from ngscale.model.decoder import Decoder
@@ -64,6 +65,19 @@ def load_decoder(directory: Path) -> tuple[Decoder, Design]:
     decoder = Decoder(design, compressed_ids=_compressed_ids(tensors))
     decoder.load_state_dict(tensors)
     return decoder.eval(), design
+
+
+def check_finite(weight: Tensor, name: str, source: str) -> None:
+    """Refuse a model whose weights are broken.
+
+    Raises:
+        NoResultError: a number is not finite.
+    """
+    if not weight.is_floating_point() or not weight.numel():
+        return
+    low, high = torch.aminmax(weight)  # NaN if any is; isfinite would hold the weight once more
+    if not math.isfinite(low.item()) or not math.isfinite(high.item()):
+        raise NoResultError(f"{source}: {name}: has weights that are not finite")
 
 
 def plan_decoder(directory: Path, tensors: Mapping[str, Tensor]) -> tuple[Decoder, Design]:

@@ -4,7 +4,6 @@
 only where the checkpoint is whole. ``train_small/checkpoint.py`` writes them.
 """
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
+from ngscale import strict_json
 from ngscale.errors import InputError
 from ngscale.safetensors_header import inside, read_headers
 
@@ -127,7 +127,7 @@ def read_document(path: Path) -> dict[str, Any]:
         InputError: it cannot be read, or is of another schema.
     """
     try:
-        document = json.loads(path.read_bytes())
+        document = strict_json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise damaged(path, str(error)) from error
     wanted = {"step": int, "identity": dict, "progress": dict}

@@ -6,14 +6,13 @@ options stays beside.
 """
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ngscale import __version__
+from ngscale import __version__, strict_json
 from ngscale.records import (
     Report,
     RunRecord,
@@ -86,7 +85,7 @@ def carry_out(stage: Stage, root: Path) -> RunRecord:
 def seconds(stage_directory: Path) -> float | None:
     """How long a finished stage took, by its environment.json."""
     try:
-        made = json.loads((stage_directory / "environment.json").read_bytes())
+        made = strict_json.loads((stage_directory / "environment.json").read_bytes())
     except (OSError, ValueError):
         return None
     value = made.get("stage_s") if isinstance(made, dict) else None

@@ -20,7 +20,7 @@ from ngscale.config_reader import ConfigReader, read_config
 from ngscale.design import Design
 from ngscale.errors import InputError, UnsafeInputError, UsageError
 from ngscale.free_memory import expect, free_bytes
-from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
+from ngscale.model.checkpoint import CONFIG_NAME, check_finite, load_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.model.device import pick_device
 from ngscale.ngram_config import DECODER_MODEL_TYPE, is_longcat, specs_if_any
@@ -29,7 +29,7 @@ from ngscale.probe.load_gguf import find_gguf, load_gguf
 from ngscale.probe.load_own import stream_own
 from ngscale.probe.memory import memory_errors
 from ngscale.probe.stored import PlannedTensor, StoredTensor
-from ngscale.probe.streamed import NOT_RUN, LayerStream, Read, check_finite, move_present
+from ngscale.probe.streamed import NOT_RUN, LayerStream, Read, move_present
 from ngscale.probe.structure import Structure, find_structure
 from ngscale.safetensors_header import TensorHeader, inside, read_headers, weight_files
 from ngscale.spec import Amplification

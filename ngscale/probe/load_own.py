@@ -9,12 +9,12 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from ngscale.design import Design
-from ngscale.model.checkpoint import is_longcats, plan_decoder
+from ngscale.model.checkpoint import check_finite, is_longcats, plan_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.model.embedding import NgramEmbedding, NgramTables
 from ngscale.model.longcat import load_all_but_tables, load_own_tensor, longcat_name, table_names
 from ngscale.probe.stored import PlannedTensor, StoredTensor, StoredTensors
-from ngscale.probe.streamed import Read, check_finite, put
+from ngscale.probe.streamed import Read, put
 from ngscale.probe.table_files import Rows, gather_rows
 
 

@@ -4,7 +4,6 @@ A run's directory is ``<out>/runs/<arm>-seed<n>``: checkpoints/ as ``model/run_c
 them, of which only the model's tensors are, and once it is finished the model itself.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ngscale import strict_json
 from ngscale.design import Design, design_of
 from ngscale.errors import InputError, NoResultError, UsageError
 from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
@@ -106,7 +106,7 @@ def find_run(directory: Path) -> Run:
 
 def _finished(path: Path) -> Mapping[str, Any]:
     try:
-        inputs = json.loads(path.read_bytes())["inputs"]
+        inputs = strict_json.loads(path.read_bytes())["inputs"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot be read as a finished run: {error}") from error
     if not isinstance(inputs, dict):

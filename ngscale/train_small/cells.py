@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ngscale import strict_json
 from ngscale.errors import InputError
 from ngscale.model.checkpoint import save_decoder
 from ngscale.model.decoder import Decoder
@@ -163,7 +164,7 @@ def _refuse_differing(path: Path, saved: Mapping[str, Any], wanted: Mapping[str,
 
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        document = json.loads(path.read_bytes())
+        document = strict_json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

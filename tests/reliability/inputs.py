@@ -1,0 +1,33 @@
+"""Small inputs of every verb."""
+
+from pathlib import Path
+
+from tests.commands.test_decode import small
+from tests.plan.small import write_config, write_text
+
+ANALYSES: dict[str, tuple[str, ...]] = {
+    "collisions": ("--corpus", "{text}", "--sizes", "65537,65521", "--orders", "2:3"),
+    "audit": ("{config}",),
+    "budget": ("{config}",),
+    "ids": ("{config}", "--tokens", "5,6,7,8"),
+    "probe": ("{checkpoint}", "--tables"),
+    "cache": ("{config}", "--corpus", "{text}", "--tokens", "600"),
+}
+"""A short run of every verb that analyses; names in braces are files of ``write_inputs``."""
+
+
+def write_inputs(directory: Path) -> None:
+    """A config.json with tables, a checkpoint of 4,096 ids, a text."""
+    write_config(directory)
+    write_text(directory)
+    small(directory / "checkpoint")
+
+
+def filled(arguments: tuple[str, ...], directory: Path) -> list[str]:
+    """``arguments`` with the paths of the inputs in ``directory``."""
+    paths = {
+        "config": str(directory / "narrow" / "config.json"),
+        "text": str(directory / "text.txt"),
+        "checkpoint": str(directory / "checkpoint"),
+    }
+    return [argument.format(**paths) for argument in arguments]
