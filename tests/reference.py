@@ -66,6 +66,12 @@ def multiply_xor_row(gram: Sequence[int], multipliers: Sequence[int], rows: int)
     return mixed % rows
 
 
+def wrapped(value: int, bits: int, *, signed: bool) -> int:
+    """``value`` as an integer of so many bits holds it."""
+    low = 2 ** (bits - 1) if signed else 0
+    return (value + low) % 2**bits - low
+
+
 def _words(gram: Sequence[int]) -> list[int]:
     return list(reversed(gram))
 
