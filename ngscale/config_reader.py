@@ -1,8 +1,7 @@
 """Typed look-ups in a Hugging Face config.json; every failure names the file and the key."""
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -201,25 +200,24 @@ def parse_config(data: bytes, source: str, kind: str = "config.json") -> ConfigR
     if not isinstance(values, dict):
         raise InputError(f"{source}: holds no JSON object, so it is not a {kind}")
     for key, value in values.items():
-        _check(value, f"{source}: {shown(key)}")
+        if _is_deep(value):
+            raise InputError(
+                f"{source}: {shown(key)}: is nested more than {_MAX_DEPTH} levels deep"
+            )
     return ConfigReader(values, source)
 
 
-def _check(value: Any, place: str) -> None:
-    """Refuse what is valid JSON and yet cannot be written again, whatever reads the key."""
-    level, depth = [value], 0
-    while level:
-        if any(isinstance(each, float) and math.isinf(each) for each in level):  # 1e999
-            raise InputError(f"{place}: holds a number beyond 1.8e308")
-        depth += 1
-        if depth > _MAX_DEPTH:
-            raise InputError(f"{place}: is nested more than {_MAX_DEPTH} levels deep")
-        level = [
-            inner
-            for each in level
-            if isinstance(each, dict | list)
-            for inner in (each.values() if isinstance(each, dict) else each)
-        ]
+def _is_deep(value: Any) -> bool:
+    """Whether it is too deep for Python's stack to copy or write, though it was read."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        outer = [each for each in level if isinstance(each, dict | list)]
+        level = [inner for each in outer for inner in _members(each)]
+    return bool(level)
+
+
+def _members(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def told(value: Any) -> str:

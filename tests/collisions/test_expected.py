@@ -15,6 +15,8 @@ from ngscale.collisions.expected import (
     expected_occupied,
     occupied_variance,
 )
+from ngscale.collisions.metrics import measure
+from ngscale.hashing.byte_hashes import Ideal
 from ngscale.ngrams import NgramTable
 from tests.reference import occupancy
 
@@ -87,6 +89,53 @@ def test_expectations_lie_within_four_standard_errors_of_a_simulation(
     ):
         assert abs(value - mean) < 4 * sd / 40**0.5
     assert ideal.collisions_sd == pytest.approx(sds[0], rel=0.5)
+
+
+def spectrum(index: int) -> tuple[list[int], int]:
+    """Counts of distinct bigrams, and rows: a load of 0.1 to 10 n-grams a row."""
+    rng = np.random.default_rng(index)
+    num_grams = int(np.exp(rng.uniform(np.log(40), np.log(3000))))
+    rows = max(1, int(num_grams / np.exp(rng.uniform(np.log(0.1), np.log(10)))))
+    counts = [
+        np.ones(num_grams),
+        1 + 1000 // np.arange(1, num_grams + 1),
+        rng.geometric(0.2, size=num_grams),
+        1 + np.round(50 / np.arange(1, num_grams + 1) ** 0.5),
+    ][index % 4]
+    return counts.astype(int).tolist(), rows
+
+
+def test_closed_forms_lie_within_four_sigma_of_the_measured_hash_in_200_cases() -> None:
+    """What ``measure`` reads off 100 draws of the ideal hash, over bigrams in a regular pattern.
+
+    The deviation of occupied rows is the closed form's own, so its squares over all cases also
+    test that: they add up to 200 within four sigma of a chi-square.
+    """
+    num_draws, squares = 100, 0.0
+    for index in range(200):
+        counts, rows = spectrum(index)
+        places = np.arange(len(counts))
+        table = NgramTable(
+            order=2,
+            tokens=np.stack([places % 50, places // 50]).astype(np.uint32),
+            counts=np.array(counts, dtype=np.int64),
+        )
+        ideal = IdealHash(table, [rows]).at(rows)
+        seeds = range(num_draws * index, num_draws * (index + 1))
+        seen = [measure(table, Ideal(seed=seed), rows) for seed in seeds]
+        occupied = np.mean([each.occupied for each in seen])
+        assert ideal.collisions_sd > 0
+        score = (occupied - ideal.occupied) / (ideal.collisions_sd / num_draws**0.5)
+        assert abs(score) < 4, (index, "occupied")
+        squares += score**2
+        for name in ("colliding", "token_weighted", "purity", "effective_rows"):
+            values = np.array([getattr(each, name) for each in seen], dtype=np.float64)
+            expected = getattr(ideal, name)
+            if name == "effective_rows":  # the mean that is known is the entropy's
+                values, expected = np.log(values), math.log(expected)
+            sigma = values.std(ddof=1) / num_draws**0.5
+            assert abs(values.mean() - expected) < 4 * sigma, (index, name)
+    assert abs(squares - 200) < 4 * 400**0.5
 
 
 def test_a_count_of_a_billion_does_not_break_the_quadrature() -> None:
