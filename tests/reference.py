@@ -68,8 +68,9 @@ def multiply_xor_row(gram: Sequence[int], multipliers: Sequence[int], rows: int)
 
 def wrapped(value: int, bits: int, *, signed: bool) -> int:
     """``value`` as an integer of so many bits holds it."""
-    low = 2 ** (bits - 1) if signed else 0
-    return (value + low) % 2**bits - low
+    size: int = 1 << bits
+    low = size // 2 if signed else 0
+    return (value + low) % size - low
 
 
 def _words(gram: Sequence[int]) -> list[int]:

@@ -110,7 +110,8 @@ def test_a_character_may_be_cut_by_a_block_at_any_of_its_bytes(
     tmp_path: Path, character: str, suffix: str
 ) -> None:
     """Blocks of 64 bytes; before the cut 0 to 4 bytes of the character, which stands twice."""
-    pack = {"": bytes, ".gz": gzip.compress, ".zst": zst}[suffix]
+    packs: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zst}
+    pack = packs[suffix]
     for num_before in range(len(character.encode()) + 1):
         text = "x" * (64 - num_before) + 2 * character + "y" * 60
         path = tmp_path / f"a.txt{suffix}"
@@ -377,8 +378,8 @@ PLACES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pipe": (os.mkfifo, "is not a regular file"),
     "a socket": (_socket, "is not a regular file"),
     "a device": (lambda path: path.symlink_to("/dev/zero"), "is not a regular file"),
-    "a link to nothing": (_link, "no such file"),
-    "a link to itself": (_loop, "no such file"),
+    "a link to nothing": (_link, "cannot be read: No such file or directory"),
+    "a link to itself": (_loop, "cannot be read: Too many levels of symbolic links"),
 }
 
 
@@ -445,7 +446,7 @@ def test_a_corpus_that_changes_while_it_is_read_is_refused(
     tokenizer = load_tokenizer("bpe-4096")
     with pytest.raises(InputError, match=r"corpus.*(changed while it was read|no .txt)"):
         read_stream([str(corpus)], tokenizer, cache=cache, advance=change)
-    assert num_told > 1
+    assert num_told
     for left in corpus.iterdir():
         left.unlink()
     path.write_bytes(text)
