@@ -109,38 +109,48 @@ def spectrum(index: int) -> tuple[list[int], int]:
     return counts.astype(int).tolist(), rows
 
 
-def test_closed_forms_lie_within_four_sigma_of_the_measured_hash_in_200_cases() -> None:
-    """What ``measure`` reads off 100 draws of the ideal hash, over bigrams in a regular pattern.
+def deviations(index: int, stage: int, num_draws: int) -> dict[str, float]:
+    """How many sigma the mean of draws of the ideal hash lies from each closed form.
 
-    Keys are random in 64 bits: the key is XORed with the oldest token, so small keys next to each
-    other permute the n-grams of a vocabulary among themselves and share rows equally.
-    The deviation of occupied rows is the closed form's own, so its squares over all cases also
-    test that: they add up to 200 within four sigma of a chi-square.
+    The sigma of occupied rows is the closed form's own, the others' is that of the draws. Keys are
+    random in 64 bits: the key is XORed with the oldest token, so small keys next to each other
+    permute the n-grams of a vocabulary among themselves and share rows equally.
     """
-    num_draws, squares = 100, 0.0
+    counts, rows = spectrum(index)
+    places = np.arange(len(counts))
+    table = NgramTable(
+        order=2,
+        tokens=np.stack([places % 50, places // 50]).astype(np.uint32),
+        counts=np.array(counts, dtype=np.int64),
+    )
+    ideal = IdealHash(table, [rows]).at(rows)
+    keys = np.random.default_rng([index, stage]).integers(2**64, size=num_draws, dtype=np.uint64)
+    seen = [measure(table, Ideal(seed=key), rows) for key in keys.tolist()]
+    found = {}
+    for name in ("occupied", "colliding", "token_weighted", "purity", "effective_rows"):
+        values = np.array([getattr(each, name) for each in seen], dtype=np.float64)
+        expected = getattr(ideal, name)
+        if name == "effective_rows":  # the mean that is known is the entropy's
+            values, expected = np.log(values), math.log(expected)
+        sigma = ideal.collisions_sd if name == "occupied" else values.std(ddof=1)
+        found[name] = (values.mean() - expected) / (sigma / num_draws**0.5)
+    return found
+
+
+def test_closed_forms_lie_within_four_sigma_of_the_measured_hash_in_200_cases() -> None:
+    """What ``measure`` reads off 100 draws, over bigrams in a regular pattern.
+
+    Of 1,000 deviations of skewed counts one or two are beyond four sigma by chance: a case beyond
+    three is drawn anew, 1,600 times, which shows a true deviation four times as clearly. Squares
+    of occupied rows' add up to 200 within four sigma of a chi-square, so their sigma is tested too.
+    """
+    squares = 0.0
     for index in range(200):
-        counts, rows = spectrum(index)
-        places = np.arange(len(counts))
-        table = NgramTable(
-            order=2,
-            tokens=np.stack([places % 50, places // 50]).astype(np.uint32),
-            counts=np.array(counts, dtype=np.int64),
-        )
-        ideal = IdealHash(table, [rows]).at(rows)
-        keys = np.random.default_rng([index, 1]).integers(2**64, size=num_draws, dtype=np.uint64)
-        seen = [measure(table, Ideal(seed=key), rows) for key in keys.tolist()]
-        occupied = np.mean([each.occupied for each in seen])
-        assert ideal.collisions_sd > 0
-        score = (occupied - ideal.occupied) / (ideal.collisions_sd / num_draws**0.5)
-        assert abs(score) < 4, (index, "occupied")
-        squares += score**2
-        for name in ("colliding", "token_weighted", "purity", "effective_rows"):
-            values = np.array([getattr(each, name) for each in seen], dtype=np.float64)
-            expected = getattr(ideal, name)
-            if name == "effective_rows":  # the mean that is known is the entropy's
-                values, expected = np.log(values), math.log(expected)
-            sigma = values.std(ddof=1) / num_draws**0.5
-            assert abs(values.mean() - expected) < 4 * sigma, (index, name)
+        found = deviations(index, 1, 100)
+        squares += found["occupied"] ** 2
+        if max(map(abs, found.values())) > 3:
+            found = deviations(index, 2, 1600)
+        assert max(map(abs, found.values())) < 4, (index, found)
     assert abs(squares - 200) < 4 * 400**0.5
 
 
