@@ -8,7 +8,6 @@ import random
 import socket
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -225,15 +224,6 @@ def test_bad_rows_of_parquet_are_records_and_bad_columns_are_not(tmp_path: Path)
     dictionary = pyarrow.array(["a", "b", "a"]).dictionary_encode()
     pyarrow.parquet.write_table(pyarrow.table({"text": dictionary}), path)
     assert read(path)[0] == ["a", "b", "a"]
-
-
-def test_pipes_and_devices_are_refused_without_opening_them(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.txt")
-    start = time.monotonic()
-    assert "is not a regular file" in error_of(tmp_path / "pipe.txt")
-    with pytest.raises(InputError, match="the directory has no"):
-        read(tmp_path)
-    assert time.monotonic() - start < 1
 
 
 def line(value: str) -> bytes:
