@@ -2,14 +2,18 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ngscale.errors import InputError
 
+MAX_LISTED = 10_000
+"""Layers, and experts a token: what lists have an entry for."""
 _MAX_WHOLE = 2**31 - 1
 _MAX_NUMBER = 2.0**53
+_MAX_DEPTH = 100
+"""Objects and lists within each other; a config has four, and Python's stack about a thousand."""
 
 
 class ConfigReader:
@@ -25,14 +29,14 @@ class ConfigReader:
 
     def fail(self, key: str, problem: str) -> InputError:
         """The error for ``key``, ready to be raised."""
-        return InputError(f"{self.source}: {self.prefix}{key}: {problem}")
+        return InputError(f"{self.source}: {self.prefix}{shown(key)}: {problem}")
 
     @property
     def model_type(self) -> str | None:
         """``model_type``, a string where there is one."""
         value = self.values.get("model_type")
         if value is not None and not isinstance(value, str):
-            raise self.fail("model_type", f"must be a string, got {json.dumps(value)}")
+            raise self.fail("model_type", f"must be a string, got {told(value)}")
         return value
 
     @property
@@ -40,14 +44,14 @@ class ConfigReader:
         """``architectures``, a list that may be empty."""
         value = self.values.get("architectures") or []
         if not isinstance(value, list):
-            raise self.fail("architectures", f"must be a list, got {json.dumps(value)}")
+            raise self.fail("architectures", f"must be a list, got {told(value)}")
         return value
 
     def unknown_family(self, known: Sequence[str]) -> InputError:
         """The error for a model family that is not understood."""
         return self.fail(
             "model_type",
-            f"{json.dumps(self.model_type)} (architectures {json.dumps(self.architectures)}) is "
+            f"{told(self.model_type)} (architectures {told(self.architectures)}) is "
             f"not understood; known: {', '.join(known)}",
         )
 
@@ -82,14 +86,14 @@ class ConfigReader:
         if value is None and key not in self.values:
             raise self.fail(key, "is missing; this model family needs it")
         if not isinstance(value, list) or (not value and default is None):
-            raise self.fail(key, f"must be a list of whole numbers, got {json.dumps(value)}")
+            raise self.fail(key, f"must be a list of whole numbers, got {told(value)}")
         return tuple(self._whole(key, entry, minimum, maximum) for entry in value)
 
     def _whole(self, key: str, value: Any, minimum: int, maximum: int) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise self.fail(key, f"must be a whole number, got {json.dumps(value)}")
+            raise self.fail(key, f"must be a whole number, got {told(value)}")
         if not minimum <= value <= maximum:
-            raise self.fail(key, f"must be {minimum}..{maximum}, got {value}")
+            raise self.fail(key, f"must be {minimum}..{maximum}, got {told(value)}")
         return value
 
     def flag(self, key: str, *, default: bool = False) -> bool:
@@ -98,14 +102,14 @@ class ConfigReader:
         if value is None:
             return default
         if not isinstance(value, bool):
-            raise self.fail(key, f"must be true or false, got {json.dumps(value)}")
+            raise self.fail(key, f"must be true or false, got {told(value)}")
         return value
 
     def word(self, key: str, known: Sequence[str]) -> Any:
         """One of some words; the first where the key is absent."""
         value = self.values.get(key, known[0])
         if value not in known:
-            raise self.fail(key, f"must be one of {', '.join(known)}, got {json.dumps(value)}")
+            raise self.fail(key, f"must be one of {', '.join(known)}, got {told(value)}")
         return value
 
     def words(self, key: str, known: Sequence[str], count: int) -> list[str] | None:
@@ -114,17 +118,17 @@ class ConfigReader:
         if value is None:
             return None
         if not isinstance(value, list) or len(value) != count:
-            raise self.fail(key, f"must be a list of {count} words, got {json.dumps(value)}")
+            raise self.fail(key, f"must be a list of {count} words, got {told(value)}")
         for word in value:
             if word not in known:
-                raise self.fail(key, f"must hold {', '.join(known)} only, got {json.dumps(word)}")
+                raise self.fail(key, f"must hold {', '.join(known)} only, got {told(word)}")
         return value
 
     def object(self, key: str) -> "ConfigReader":
         """The object under ``key``."""
         value = self.values.get(key)
         if not isinstance(value, dict):
-            raise self.fail(key, f"must be an object, got {json.dumps(value)}")
+            raise self.fail(key, f"must be an object, got {told(value)}")
         return ConfigReader(value, self.source, f"{self.prefix}{key}.")
 
     def only(self, known: Sequence[str]) -> None:
@@ -138,9 +142,9 @@ class ConfigReader:
             return default
         value = self.values.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.fail(key, f"must be a number, got {json.dumps(value)}")
+            raise self.fail(key, f"must be a number, got {told(value)}")
         if not 0 < value <= _MAX_NUMBER:  # an int too large for a float, too
-            raise self.fail(key, f"must be positive and at most 2**53, got {value}")
+            raise self.fail(key, f"must be positive and at most 2**53, got {told(value)}")
         return value
 
     def first_set(self, keys: tuple[str, ...]) -> str | None:
@@ -196,16 +200,44 @@ def parse_config(data: bytes, source: str, kind: str = "config.json") -> ConfigR
         raise InputError(f"{source}: is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise InputError(f"{source}: holds no JSON object, so it is not a {kind}")
+    for key, value in values.items():
+        if _is_deep(value):
+            raise InputError(
+                f"{source}: {shown(key)}: is nested more than {_MAX_DEPTH} levels deep"
+            )
     return ConfigReader(values, source)
 
 
 def _not_finite(value: Any) -> str | None:
-    """The name of a number that no JSON holds but Python's reader takes; 1e999 is one too."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return json.dumps(value)
-    if isinstance(value, list):
-        return next((found for item in value if (found := _not_finite(item))), None)
+    """The name of a number that no JSON holds but Python's reader takes; 1e999 is one too.
+
+    Of a value and its lists; objects in it were looked at when they were read.
+    """
+    level = [value]
+    while level:
+        for each in level:
+            if isinstance(each, float) and not math.isfinite(each):
+                return json.dumps(each)
+        level = [inner for each in level if isinstance(each, list) for inner in each]
     return None
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether it is too deep for Python's stack to copy or write, though it was read."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        outer = [each for each in level if isinstance(each, dict | list)]
+        level = [inner for each in outer for inner in _members(each)]
+    return bool(level)
+
+
+def _members(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def told(value: Any) -> str:
+    """A value from a file as one line can show it."""
+    return shown(json.dumps(value))
 
 
 def shown(name: str) -> str:

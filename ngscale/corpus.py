@@ -281,7 +281,7 @@ def _decoded(stream: io.BufferedReader, block_bytes: int, *, mend: bool) -> Iter
     decoder = codecs.getincrementaldecoder("utf-8")("replace" if mend else "strict")
     num_read, is_first = 0, True
     while True:
-        block = stream.read(block_bytes)
+        block = stream.read(max(block_bytes, len(codecs.BOM_UTF16)))
         num_pending = len(decoder.getstate()[0])
         try:
             text = decoder.decode(block, final=not block)

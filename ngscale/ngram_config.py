@@ -5,12 +5,11 @@ config of ``model_type`` "ngscale_ngram" is that block alone. Standard library o
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-from ngscale.config_reader import ConfigReader, read_config
+from ngscale.config_reader import ConfigReader, read_config, told
 from ngscale.errors import InputError, SpecError
 from ngscale.families import engram_spec, force_prime, over_encoding_spec, qwen_spec
 from ngscale.policy import MODES, Policy, merge_ranges, mode_policy, parse_ranges
@@ -216,7 +215,7 @@ def _check_rows(
         for size in rows:
             check_rows(size, hash_base=hash_base, max_order=max_order)
     except SpecError as error:
-        raise reader.fail(key, f"{json.dumps(reader.values.get(key))}: {error}") from error
+        raise reader.fail(key, f"{told(reader.values.get(key))}: {error}") from error
 
 
 def _longcat_rows(
@@ -267,9 +266,9 @@ def ignored_ranges(reader: ConfigReader) -> tuple[tuple[int, int], ...]:
     scope = reader.values[key]
     ranges = parse_ranges(scope) if isinstance(scope, str) else None
     if ranges is None:
-        raise reader.fail(key, f'must be like "0:4,36:55", got {json.dumps(scope)}')
+        raise reader.fail(key, f'must be like "0:4,36:55", got {told(scope)}')
     if any(first >= end for first, end in ranges):
-        raise reader.fail(key, f"has an empty range, got {json.dumps(scope)}")
+        raise reader.fail(key, f"has an empty range, got {told(scope)}")
     return ranges
 
 
@@ -502,7 +501,7 @@ def _hash_from(block: ConfigReader, key: str) -> Hash:
             multipliers=inner.wholes("multipliers", maximum=2**63 - 1),
             arithmetic=inner.word("arithmetic", ("exact", "int32")),
         )
-    raise inner.fail("kind", f'must be "polynomial" or "multiply_xor", got {json.dumps(kind)}')
+    raise inner.fail("kind", f'must be "polynomial" or "multiply_xor", got {told(kind)}')
 
 
 def _policy_from(inner: ConfigReader) -> Policy:

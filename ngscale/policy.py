@@ -73,7 +73,7 @@ class Policy:
         if self.fill is not None and self.fill < 0:
             raise SpecError(f"fill must not be negative, got {self.fill}")
         for first, end in self.ignored_tokens:
-            if not 0 <= first < end:
+            if not 0 <= first < end <= 2**32:
                 raise SpecError(f"ignored_tokens: {first}:{end} is not a range of ids")
         if self.ignored_rule != "ordinary" and not self.ignored_tokens:
             raise SpecError(f"ignored_rule {self.ignored_rule} needs ignored_tokens")

@@ -64,20 +64,33 @@ def entry_key(**inputs: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def file_identity(path: Path) -> tuple[int, int, int]:
+    """Size, time of change and inode: what is another one after the file has been written to.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
 def file_sha256(path: Path, cache: Path) -> str:
     """Hash of a file's content, remembered by path, size and time of change.
 
     Raises:
         InputError: the file cannot be read.
     """
+    before = file_identity(path)
     try:
-        stat = path.stat()
-        identity = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+        identity = "|".join(map(str, (path.resolve(), *before)))
         remembered = cache / "hashes" / hashlib.sha256(os.fsencode(identity)).hexdigest()
         if remembered.is_file() and len(known := remembered.read_text()) == 64:
             return known
         found = file_digest(path)
-        unchanged = path.stat().st_mtime_ns == stat.st_mtime_ns
+        unchanged = file_identity(path) == before
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     if unchanged:

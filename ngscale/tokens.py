@@ -134,7 +134,7 @@ def read_stream(
         )
 
     keep = cache if pinned is not None else None
-    return _stored(sources, tokenizer.vocab_size, keep, key, encode, reading.bad)
+    return _stored(sources, files, tokenizer.vocab_size, keep, key, encode, reading.bad)
 
 
 def _pinned(sources: Sequence[str], reading: Reading, cache: Path) -> list[Any] | None:
@@ -156,6 +156,7 @@ def _pinned(sources: Sequence[str], reading: Reading, cache: Path) -> list[Any] 
 
 def _stored(
     sources: Sequence[str],
+    files: Sequence[Path],
     vocab_size: int,
     cache: Path | None,
     key: Callable[[Path], str],
@@ -166,12 +167,13 @@ def _stored(
     long as this process, its files already unlinked.
     """
     with _root(cache) as root:
+        before = _identities(files)
         name = key(cache) if cache is not None else "stream"
         entry = token_cache.open_entry(root, name)
         if entry is None:
             with token_cache.locked(root, name):
                 if (entry := token_cache.open_entry(root, name)) is None:
-                    _write(token_cache.Writer(root, name), encode, bad, sources)
+                    _write(token_cache.Writer(root, name), encode, bad, sources, before)
                     entry = token_cache.open_entry(root, name)
         assert entry is not None
     return TokenStream(
@@ -182,6 +184,10 @@ def _stored(
         bad_records=entry.bad_records,
         known_sha256=entry.sha256,
     )
+
+
+def _identities(files: Iterable[Path]) -> dict[Path, tuple[int, int, int]]:
+    return {path: token_cache.file_identity(path) for path in files}
 
 
 @contextmanager
@@ -201,10 +207,16 @@ def _write(
     encode: Callable[[int], Iterator[list[Encoded]]],
     bad: Counter[str],
     sources: Sequence[str],
+    before: Mapping[Path, tuple[int, int, int]],
 ) -> None:
     try:
         for chunk in encode(writer.state.num_parts):
             writer.append(chunk)
+        # The key is of these files as they were; a directory may have others by now.
+        if changed := dict(before.items() ^ _identities(source_files(sources)).items()):
+            raise InputError(
+                f"{min(changed)}: changed while it was read; try again when nothing writes to it"
+            )
         if writer.state.num_tokens == 0:
             raise InputError(f"{', '.join(sources)}: the corpus is empty; it has no token")
     except DiskFullError:
@@ -346,7 +358,7 @@ def read_bin(
         hashes = [token_cache.file_sha256(path, root) for path in files]
         return token_cache.entry_key(dtype=dtype, vocab_size=vocab_size, files=hashes)
 
-    return _stored(sources, vocab_size, cache, key, encode, Counter())
+    return _stored(sources, files, vocab_size, cache, key, encode, Counter())
 
 
 def _bin_blocks(path: Path, dtype: str, vocab_size: int, advance: Advance) -> Iterator[Encoded]:

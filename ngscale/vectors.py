@@ -6,14 +6,13 @@ bypassed), and may have ``table_sizes``, ``lookup_mask`` (false where the row re
 vector) and ``divide_by_13`` (positions at which word embedding and rows are averaged).
 """
 
-import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ngscale.config_reader import ConfigReader, read_config
+from ngscale.config_reader import ConfigReader, read_config, told
 from ngscale.errors import InputError, SpecError
 from ngscale.families import engram_spec, force_prime, over_encoding_spec, qwen_spec
 from ngscale.hashing.definition import averaged_exact, read_rows_exact, row_ids_exact
@@ -73,11 +72,11 @@ def read_vectors(path: Path) -> list[Vector]:
 
 def _read_vector(entry: Any, source: str) -> Vector:
     if not isinstance(entry, dict):
-        raise InputError(f"{source}: must be an object, got {json.dumps(entry)[:40]}")
+        raise InputError(f"{source}: must be an object, got {told(entry)}")
     reader = ConfigReader(entry, source)
     scheme = reader.values.get("scheme")
     if not isinstance(scheme, str) or scheme not in _SPECS:
-        raise reader.fail("scheme", f"{json.dumps(scheme)} is not known; known: {_known()}")
+        raise reader.fail("scheme", f"{told(scheme)} is not known; known: {_known()}")
     config = reader.object("config")
     try:
         spec = _SPECS[scheme](config)
@@ -119,7 +118,7 @@ def _ids(reader: ConfigReader, spec: NgramSpec, num_tokens: int) -> list[list[in
             if entry is not None and (type(entry) is not int or not 0 <= entry <= largest):
                 raise reader.fail(
                     f"ids[{position}][{table}]",
-                    f"must be 0..{largest} or null, got {json.dumps(entry)}",
+                    f"must be 0..{largest} or null, got {told(entry)}",
                 )
     return rows
 
@@ -244,7 +243,7 @@ def _ranges(config: ConfigReader) -> tuple[tuple[int, int], ...]:
         return tuple((token, token + 1) for token in config.wholes("ignored", minimum=0))
     ranges = parse_ranges(value) if isinstance(value, str) else None
     if ranges is None:
-        raise config.fail("ignored", f'must be like "0:4,36:55", got {json.dumps(value)}')
+        raise config.fail("ignored", f'must be like "0:4,36:55", got {told(value)}')
     return ranges
 
 

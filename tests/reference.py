@@ -66,6 +66,13 @@ def multiply_xor_row(gram: Sequence[int], multipliers: Sequence[int], rows: int)
     return mixed % rows
 
 
+def wrapped(value: int, bits: int, *, signed: bool) -> int:
+    """``value`` as an integer of so many bits holds it."""
+    size: int = 1 << bits
+    low = size // 2 if signed else 0
+    return (value + low) % size - low
+
+
 def _words(gram: Sequence[int]) -> list[int]:
     return list(reversed(gram))
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from hypothesis import strategies as st
 
-from ngscale.policy import Policy, Start
+from ngscale.policy import Policy, Start, mode_policy
 from ngscale.spec import Hash, NgramSpec, PolynomialHash, XorHash
 
 
@@ -37,6 +37,25 @@ def policies(draw: st.DrawFn, vocab_size: int) -> Policy:
         documents=draw(st.sampled_from(["boundary_tokens", "segment_ids", "none"])),
         dead_tokens=draw(st.sampled_from(["ordinary", "block"])),
     )
+
+
+def sample_policies() -> list[Policy]:
+    """Each rule at least once; their ids are below 11."""
+    special = ((3, 5), (8, 9))
+    return [
+        mode_policy("hf", 2),
+        Policy(start="row_zero", documents="none"),
+        Policy(boundary_tokens=(2, 7), at_boundary="row_zero", fill=4),
+        Policy(
+            ignored_tokens=special,
+            ignored_rule="zero_close",
+            zero_id="closes",
+            boundary_tokens=(2,),
+        ),
+        Policy(ignored_tokens=special, ignored_rule="exclude"),
+        Policy(ignored_tokens=special, ignored_rule="last_row", boundary_tokens=(2,)),
+        Policy(documents="segment_ids", dead_tokens="block", fill=9),
+    ]
 
 
 @st.composite

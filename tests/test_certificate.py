@@ -1,9 +1,11 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 
 from ngscale.certificate import joint_certificate, tables_needed
+from ngscale.hashing.longcat import gram_row_ids
 from tests.reference import polynomial_row
 
 LITE = [78 * 131_072 + 2 * i + 1 for i in range(12)]
@@ -20,7 +22,10 @@ def shares_all_rows(table_rows: tuple[int, ...], base: int, order: int, num_ids:
     return False
 
 
-@pytest.mark.parametrize(("base", "order", "largest"), [(4, 2, 24), (7, 2, 20), (4, 3, 22)])
+@pytest.mark.parametrize(
+    ("base", "order", "largest"),
+    [(2, 3, 10), (3, 2, 11), (3, 3, 29), (4, 2, 24), (7, 2, 20), (4, 3, 22)],
+)
 def test_pairs_of_tables_are_told_apart_as_every_ngram_says(
     base: int, order: int, largest: int
 ) -> None:
@@ -31,6 +36,37 @@ def test_pairs_of_tables_are_told_apart_as_every_ngram_says(
         assert found.jointly_injective == (math.lcm(*table_rows) >= base**order)
         proven += found.jointly_injective
         check_witness(found.witness, table_rows, base, base)
+    assert proven > 0
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("base", [2, 3, 4, 5, 6])
+def test_all_n_grams_meet_in_every_table_exactly_where_the_lcm_divides_their_codes(
+    base: int, order: int
+) -> None:
+    """Exhaustively: every n-gram, through the kernel, and all sets of up to two sizes (three, if
+    there are at most 32 n-grams) from 1 to beyond V**n. What shares all rows is a class of codes
+    modulo the lcm, so there are min(lcm, V**n) of them, and none merges two n-grams from lcm =
+    V**n on.
+    """
+    num_grams = base**order
+    codes = np.arange(num_grams)
+    grams = np.stack([codes // base**s % base for s in range(order)]).astype(np.uint32)
+    rows = [
+        gram_row_ids(grams, hash_base=base, table_rows=modulus).astype(np.int64)
+        for modulus in range(1, num_grams + 2)
+    ]
+    proven = 0
+    for num_tables in (1, 2, 3) if num_grams <= 32 else (1, 2):
+        for chosen in itertools.combinations_with_replacement(range(1, num_grams + 2), num_tables):
+            together = np.zeros(num_grams, dtype=np.int64)
+            for modulus in chosen:
+                together = together * modulus + rows[modulus - 1]
+            lcm = math.lcm(*chosen)
+            classes = min(lcm, num_grams)
+            assert len(np.unique(together)) == classes
+            assert len(np.unique(together * lcm + codes % lcm)) == classes
+            proven += lcm >= num_grams
     assert proven > 0
 
 

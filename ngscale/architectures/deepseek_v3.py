@@ -13,7 +13,7 @@ from ngscale.architectures.hf_keys import (
     latent_attention,
     routed_experts,
 )
-from ngscale.config_reader import ConfigReader
+from ngscale.config_reader import MAX_LISTED, ConfigReader
 from ngscale.model_spec import (
     ExpertKeys,
     Experts,
@@ -83,7 +83,7 @@ def shared_and_routed(
 
 def dense_first(reader: ConfigReader, dense: Layer, sparse: Layer) -> list[Layer]:
     """``first_k_dense_replace`` dense layers, then sparse ones."""
-    num_layers = reader.whole("num_hidden_layers")
+    num_layers = reader.whole("num_hidden_layers", maximum=MAX_LISTED)
     num_dense = reader.whole("first_k_dense_replace", minimum=0, maximum=num_layers)
     return [dense] * num_dense + [sparse] * (num_layers - num_dense)
 

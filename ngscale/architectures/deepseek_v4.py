@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ngscale.architectures.deepseek_v3 import KEYS, shared_and_routed
 from ngscale.architectures.hf_keys import decoder_spec
-from ngscale.config_reader import ConfigReader
+from ngscale.config_reader import MAX_LISTED, ConfigReader
 from ngscale.model_spec import CompressedAttention, Indexer, Layer, ModelSpec
 
 MODEL_TYPES = ("deepseek_v4",)
@@ -63,7 +63,7 @@ def hyper_connection(joint: int, columns: int, num_scales: int) -> int:
 
 def _layer_types(reader: ConfigReader) -> list[str]:
     """``layer_types``, else by ``compress_ratios``, else two heavy layers and then in turn."""
-    num_layers = reader.whole("num_hidden_layers")
+    num_layers = reader.whole("num_hidden_layers", maximum=MAX_LISTED)
     types = reader.words("layer_types", tuple(_RATES), num_layers)
     if types is not None:
         return types
@@ -80,7 +80,7 @@ def _layer_types(reader: ConfigReader) -> list[str]:
 
 def _num_hash_layers(reader: ConfigReader) -> int:
     """Layers at the start without a router bias; 3 where the config does not say."""
-    num_layers = reader.whole("num_hidden_layers")
+    num_layers = reader.whole("num_hidden_layers", maximum=MAX_LISTED)
     types = reader.words("mlp_layer_types", ("hash_moe", "moe"), num_layers)
     if types is None:
         return reader.whole("num_hash_layers", minimum=0, default=3)

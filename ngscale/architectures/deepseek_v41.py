@@ -10,7 +10,7 @@ from dataclasses import replace
 from ngscale.architectures.deepseek_v3 import KEYS, shared_and_routed
 from ngscale.architectures.deepseek_v4 import hyper_connection, local_attention
 from ngscale.architectures.hf_keys import decoder_spec
-from ngscale.config_reader import ConfigReader
+from ngscale.config_reader import MAX_LISTED, ConfigReader
 from ngscale.model_spec import CompressedAttention, Indexer, Layer, ModelSpec, NgramGate
 from ngscale.spec import NgramSpec
 
@@ -35,7 +35,8 @@ def read(reader: ConfigReader) -> ModelSpec:
     if reader.flag("attention_bias"):
         raise reader.fail("attention_bias", "true is not understood; only false is")
     reader.whole("num_key_value_heads", maximum=1, default=1)
-    num_layers, hidden_size = reader.whole("num_hidden_layers"), reader.whole("hidden_size")
+    num_layers = reader.whole("num_hidden_layers", maximum=MAX_LISTED)
+    hidden_size = reader.whole("hidden_size")
     streams = reader.whole("hc_mult")
     rates = reader.wholes("compress_ratios", minimum=0)
     if len(rates) < num_layers:  # behind them are those of the MTP layers

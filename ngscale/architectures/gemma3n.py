@@ -6,7 +6,7 @@ Shapes of transformers' ``gemma3n``, the text model; vision and audio towers are
 from dataclasses import replace
 
 from ngscale.architectures.hf_keys import decoder_spec, grouped_attention, windows
-from ngscale.config_reader import ConfigReader
+from ngscale.config_reader import MAX_LISTED, ConfigReader
 from ngscale.model_spec import FeedForward, GroupedAttention, Layer, ModelSpec
 
 MODEL_TYPES = ("gemma3n_text",)
@@ -22,7 +22,8 @@ IGNORED = frozenset(
 
 def read(reader: ConfigReader) -> ModelSpec:
     """The model of the ``text_config`` of a Gemma 3n config.json."""
-    D, num_layers = reader.whole("hidden_size"), reader.whole("num_hidden_layers")
+    D = reader.whole("hidden_size")
+    num_layers = reader.whole("num_hidden_layers", maximum=MAX_LISTED)
     width = reader.whole("hidden_size_per_layer_input")
     streams, rank = reader.whole("altup_num_inputs"), reader.whole("laurel_rank")
     num_shared = reader.whole("num_kv_shared_layers", minimum=0, maximum=num_layers - 1)

@@ -3,7 +3,7 @@
 Shapes of transformers' ``gpt2``.
 """
 
-from ngscale.config_reader import ConfigReader
+from ngscale.config_reader import MAX_LISTED, ConfigReader
 from ngscale.model_spec import FeedForward, GroupedAttention, Layer, ModelSpec
 
 MODEL_TYPES = ("gpt2",)
@@ -49,7 +49,7 @@ def read(reader: ConfigReader) -> ModelSpec:
         model_type="gpt2",
         vocab_size=reader.whole("vocab_size"),
         hidden_size=hidden_size,
-        layers=((reader.whole("n_layer"), layer),),
+        layers=((reader.whole("n_layer", maximum=MAX_LISTED), layer),),
         final_norm_parameters=2 * hidden_size,
         ties_embeddings=reader.flag("tie_word_embeddings", default=True),
         position_parameters=reader.whole("n_positions") * hidden_size,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
-from ngscale.config_reader import ConfigReader
+from ngscale.config_reader import MAX_LISTED, ConfigReader
 from ngscale.model_spec import (
     ExpertKeys,
     Experts,
@@ -85,7 +85,7 @@ def routed_experts(
 ) -> Experts:
     """The experts that these keys describe."""
     num_experts = reader.whole(keys.num_experts)
-    top_k = reader.whole(keys.top_k)
+    top_k = reader.whole(keys.top_k, maximum=MAX_LISTED)
     if top_k > num_experts + num_zero_experts:
         zero = f" + {num_zero_experts} zero experts" if num_zero_experts else ""
         raise reader.fail(keys.top_k, f"{top_k} exceeds {keys.num_experts} {num_experts}{zero}")
@@ -109,7 +109,7 @@ def windows(
     names: Sequence[str] = LAYER_TYPES,
 ) -> list[int | None]:
     """The window of every layer: ``layer_types`` where given, else by the family's rule."""
-    num_layers = reader.whole("num_hidden_layers")
+    num_layers = reader.whole("num_hidden_layers", maximum=MAX_LISTED)
     types = reader.words("layer_types", names, num_layers)
     window = reader.whole("sliding_window", minimum=0, default=0, null=True) or None
     if types is not None:

@@ -4,15 +4,13 @@ Shapes of the released checkpoints (LongCat-Flash-Lite's safetensors, total 68,5
 transformers' ``longcat_flash``.
 """
 
-import json
-
 from ngscale.architectures.hf_keys import (
     REPEATED_BY_MLA,
     decoder_spec,
     latent_attention,
     routed_experts,
 )
-from ngscale.config_reader import ConfigReader
+from ngscale.config_reader import MAX_LISTED, ConfigReader, told
 from ngscale.model_spec import (
     ExpertKeys,
     FeedForward,
@@ -76,14 +74,14 @@ def _num_layers(reader: ConfigReader) -> int:
     """Shortcut layers; ``num_hidden_layers`` counts each of the two sub-layers, as exports do."""
     sublayers = None
     if "num_hidden_layers" in reader.values:
-        sublayers = reader.whole("num_hidden_layers")
+        sublayers = reader.whole("num_hidden_layers", maximum=MAX_LISTED)
     if "num_layers" not in reader.values and sublayers is not None:
         if sublayers % 2:
             raise reader.fail(
                 "num_hidden_layers", f"counts sub-layers, so must be even, got {sublayers}"
             )
         return sublayers // 2
-    num_layers = reader.whole("num_layers")
+    num_layers = reader.whole("num_layers", maximum=MAX_LISTED)
     if sublayers not in (None, num_layers, 2 * num_layers):
         raise reader.fail("num_hidden_layers", f"{sublayers} contradicts num_layers {num_layers}")
     return num_layers
@@ -97,7 +95,7 @@ def _indexer(reader: ConfigReader) -> Indexer | None:
     if not num_heads:
         return None
     if reader.values.get("index_k_norm_type") != "rms":
-        norm = json.dumps(reader.values.get("index_k_norm_type"))
+        norm = told(reader.values.get("index_k_norm_type"))
         raise reader.fail("index_k_norm_type", f'must be "rms" beside index_n_heads, got {norm}')
     head_dim, hidden_size = reader.whole("index_head_dim"), reader.whole("hidden_size")
     query = num_heads * head_dim * reader.whole("q_lora_rank")

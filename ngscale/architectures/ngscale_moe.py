@@ -1,12 +1,11 @@
 """ngscale's own decoder: RMSNorm, RoPE, grouped-query or latent attention, top-k SwiGLU experts."""
 
-import json
 import math
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from ngscale.architectures.hf_keys import decoder_spec
-from ngscale.config_reader import ConfigReader
+from ngscale.config_reader import MAX_LISTED, ConfigReader, told
 from ngscale.errors import SpecError
 from ngscale.model_spec import (
     Attention,
@@ -187,13 +186,13 @@ def _keys(reader: ConfigReader) -> DecoderConfig:
     return DecoderConfig(
         vocab_size=reader.whole("vocab_size"),
         hidden_size=reader.whole("hidden_size"),
-        num_hidden_layers=reader.whole("num_hidden_layers"),
+        num_hidden_layers=reader.whole("num_hidden_layers", maximum=MAX_LISTED),
         num_attention_heads=reader.whole("num_attention_heads"),
         num_key_value_heads=reader.whole("num_key_value_heads"),
         head_dim=reader.whole("head_dim"),
         moe_intermediate_size=reader.whole("moe_intermediate_size"),
         num_experts=reader.whole("num_experts"),
-        num_experts_per_tok=reader.whole("num_experts_per_tok"),
+        num_experts_per_tok=reader.whole("num_experts_per_tok", maximum=MAX_LISTED),
         rope_theta=reader.number("rope_theta", default=10_000.0),
         rms_norm_eps=reader.number("rms_norm_eps", default=1e-6),
         block=reader.word("block", ("standard", "shortcut")),
@@ -225,7 +224,7 @@ def read_yarn(reader: ConfigReader, key: str) -> Yarn | None:
     if kind == "default":
         return None
     if kind != "yarn":
-        raise rope.fail("rope_type", f"must be default or yarn, got {json.dumps(kind)}")
+        raise rope.fail("rope_type", f"must be default or yarn, got {told(kind)}")
     numbers = ("beta_fast", "beta_slow", "mscale", "mscale_all_dim")
     lengths = ("factor", "original_max_position_embeddings")
     rope.only(("rope_type", "type", "rope_theta", *lengths, *numbers))

@@ -4,7 +4,7 @@ Shapes of transformers' ``olmoe``.
 """
 
 from ngscale.architectures.hf_keys import decoder_spec, grouped_attention, routed_experts
-from ngscale.config_reader import ConfigReader
+from ngscale.config_reader import MAX_LISTED, ConfigReader
 from ngscale.model_spec import ExpertKeys, Layer, ModelSpec
 
 MODEL_TYPES = ("olmoe",)
@@ -23,4 +23,6 @@ def read(reader: ConfigReader) -> ModelSpec:
         experts=routed_experts(reader, KEYS),
         norm_parameters=2 * reader.whole("hidden_size"),
     )
-    return decoder_spec(reader, [layer] * reader.whole("num_hidden_layers"), expert_keys=KEYS)
+    return decoder_spec(
+        reader, [layer] * reader.whole("num_hidden_layers", maximum=MAX_LISTED), expert_keys=KEYS
+    )

@@ -4,7 +4,7 @@ Shapes of transformers' ``qwen3_moe``.
 """
 
 from ngscale.architectures.hf_keys import decoder_spec, grouped_attention, routed_experts, windows
-from ngscale.config_reader import ConfigReader
+from ngscale.config_reader import MAX_LISTED, ConfigReader
 from ngscale.model_spec import ExpertKeys, FeedForward, Layer, ModelSpec
 
 MODEL_TYPES = ("qwen3_moe",)
@@ -55,5 +55,5 @@ def sparse_layers(reader: ConfigReader) -> list[bool]:
     dense = reader.wholes("mlp_only_layers", minimum=0, default=())
     return [
         index not in dense and (index + 1) % step == 0
-        for index in range(reader.whole("num_hidden_layers"))
+        for index in range(reader.whole("num_hidden_layers", maximum=MAX_LISTED))
     ]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from ngscale.architectures.hf_keys import decoder_spec, grouped_attention
 from ngscale.architectures.qwen2_moe import shared_experts
 from ngscale.architectures.qwen3_moe import expert_keys, sparse_layers
-from ngscale.config_reader import ConfigReader
+from ngscale.config_reader import MAX_LISTED, ConfigReader
 from ngscale.model_spec import FeedForward, GroupedAttention, Layer, LinearAttention, ModelSpec
 
 MODEL_TYPES = ("qwen3_next",)
@@ -61,7 +61,7 @@ def linear_layers(reader: ConfigReader) -> list[bool]:
     """Whether each layer is linear: ``layer_types``, else all but every
     ``full_attention_interval``-th.
     """
-    num_layers = reader.whole("num_hidden_layers")
+    num_layers = reader.whole("num_hidden_layers", maximum=MAX_LISTED)
     names = ("linear_attention", "full_attention", "indexed_attention")
     types = reader.words("layer_types", names, num_layers)
     if types is not None:

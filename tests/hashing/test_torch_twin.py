@@ -20,7 +20,7 @@ from ngscale.policy import Policy, RowZero
 from ngscale.spec import NgramSpec, PolynomialHash, XorHash, longcat_spec
 from ngscale.vectors import Vector, read_vectors
 from tests.designs import policy_of
-from tests.specs import Case, cases
+from tests.specs import Case, cases, sample_policies
 
 GOLDEN = read_vectors(Path(__file__).parent.parent / "golden" / "vectors.json")
 QWEN = (23703573157769, 20109073645365, 8052911324071)
@@ -108,24 +108,6 @@ def test_parts_equal_the_whole(case: Case, data: st.DataObject) -> None:
     assert streamed(case, cuts).tolist() == [exact(case)]
 
 
-def policies() -> list[Policy]:
-    special = ((3, 5), (8, 9))
-    return [
-        policy_of(2),
-        Policy(start="row_zero", documents="none"),
-        Policy(boundary_tokens=(2, 7), at_boundary="row_zero", fill=4),
-        Policy(
-            ignored_tokens=special,
-            ignored_rule="zero_close",
-            zero_id="closes",
-            boundary_tokens=(2,),
-        ),
-        Policy(ignored_tokens=special, ignored_rule="exclude"),
-        Policy(ignored_tokens=special, ignored_rule="last_row", boundary_tokens=(2,)),
-        Policy(documents="segment_ids", dead_tokens="block", fill=9),
-    ]
-
-
 def small_spec(policy: Policy) -> NgramSpec:
     return longcat_spec(
         vocab_size=11, max_order=4, num_subtables=1, table_rows=(97, 101, 103), policy=policy
@@ -147,7 +129,7 @@ def reserved_spec(start: Any) -> NgramSpec:
 @pytest.mark.parametrize(
     "spec",
     [
-        *map(small_spec, policies()),
+        *map(small_spec, sample_policies()),
         reserved_spec("reserved_row"),
         reserved_spec("reserved_row_kept"),
     ],
@@ -277,7 +259,7 @@ def test_bigrams_at_and_beside_multiples_of_the_rows(
 
 @pytest.mark.parametrize(
     "spec",
-    [*arithmetics()[::2], small_spec(policies()[3]), small_spec(policies()[5])],
+    [*arithmetics()[::2], small_spec(sample_policies()[3]), small_spec(sample_policies()[5])],
     ids=range(6),
 )
 def test_no_graph_break_at_any_length(spec: NgramSpec) -> None:
@@ -303,7 +285,9 @@ def test_no_graph_break_at_any_length(spec: NgramSpec) -> None:
 @pytest.mark.slow
 @INDUCTOR_WARNS
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
-@pytest.mark.parametrize("spec", [*arithmetics(), *map(small_spec, policies())], ids=range(14))
+@pytest.mark.parametrize(
+    "spec", [*arithmetics(), *map(small_spec, sample_policies())], ids=range(14)
+)
 def test_inductor_computes_the_same_rows(spec: NgramSpec) -> None:
     """Its code is vectorised, and its integers and floats are those of the C++ compiler."""
     compiled = torch.compile(NgramHash(spec), fullgraph=True)
@@ -328,7 +312,7 @@ class CountOps(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("policy", policies(), ids=range(7))
+@pytest.mark.parametrize("policy", sample_policies(), ids=range(7))
 def test_the_operations_do_not_depend_on_the_tokens(policy: Policy) -> None:
     twin = NgramHash(small_spec(policy))
     seen = []
@@ -361,7 +345,9 @@ def test_an_undecided_fill_is_refused() -> None:
 
 @pytest.mark.gpu
 @INDUCTOR_WARNS
-@pytest.mark.parametrize("spec", [*arithmetics(), *map(small_spec, policies())], ids=range(14))
+@pytest.mark.parametrize(
+    "spec", [*arithmetics(), *map(small_spec, sample_policies())], ids=range(14)
+)
 def test_the_same_rows_on_cuda_without_a_host_sync(spec: NgramSpec) -> None:
     tokens = ids_of(spec, 500)
     extra: dict[str, Any] = {
