@@ -16,6 +16,7 @@ from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.model.device import pick_device
 from ngscale.model.embedding import NgramEmbedding
+from ngscale.model.stored import check_finite
 from ngscale.safetensors_header import weight_files
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -92,6 +93,8 @@ def load_subject(directory: Path, *, device: str, dtype: str) -> Subject:
 
     Raises:
         InputError: it is missing, broken or of another family.
+        UnsafeInputError: its weights are pickled, or a name leads out of the directory.
+        NoResultError: a weight is not finite.
         UsageError: device or dtype is not there.
     """
     stored = dtype_of(dtype)
@@ -99,6 +102,8 @@ def load_subject(directory: Path, *, device: str, dtype: str) -> Subject:
         raise InputError(f"{directory}: no such directory; decode takes a checkpoint's directory")
     place = pick_device(device)
     decoder, design = load_decoder(directory)
+    for name, weight in decoder.state_dict().items():
+        check_finite(weight, name, str(directory))
     longest = design.model.config.get("max_position_embeddings")
     files = [directory / CONFIG_NAME, *weight_files(directory)]
     return Subject(

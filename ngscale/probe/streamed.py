@@ -7,14 +7,14 @@ when the next one is. lm_head is never read.
 
 import contextlib
 import ctypes
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ngscale.errors import InputError, NoResultError
+from ngscale.errors import InputError
+from ngscale.model.stored import check_finite
 from ngscale.probe.structure import Structure
 
 _M_MMAP_THRESHOLD = -3
@@ -102,19 +102,6 @@ def _give_memory_back() -> None:
     """
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**20)
-
-
-def check_finite(weight: Tensor, name: str, source: str) -> None:
-    """Refuse a model whose weights are broken.
-
-    Raises:
-        NoResultError: a number is not finite.
-    """
-    if not weight.is_floating_point() or not weight.numel():
-        return
-    low, high = torch.aminmax(weight)  # NaN if any is; isfinite would hold the weight once more
-    if not math.isfinite(low.item()) or not math.isfinite(high.item()):
-        raise NoResultError(f"{source}: {name}: has weights that are not finite")
 
 
 def move_present(model: nn.Module, device: torch.device) -> None:
