@@ -213,13 +213,17 @@ def _read_index(source: str, opened: tuple[BinaryIO, int] | None) -> dict[str, s
     if not isinstance(weight_map, dict) or not weight_map:
         raise InputError(f"{source}: weight_map: must map tensor names to files")
     for tensor, name in weight_map.items():
-        if not isinstance(name, str) or not name.isprintable():
+        if not isinstance(name, str):
             raise InputError(f"{source}: weight_map: {shown(tensor)}: must be a file name")
     names = sorted(set(weight_map.values()))
     if len(names) > _MAX_FILES:
         raise InputError(f"{source}: weight_map: {len(names)} files; at most {_MAX_FILES} are read")
     for name in names:
-        if not _FORBIDDEN_IN_NAMES.isdisjoint(name) or name.startswith("."):
+        if (
+            not name.isprintable()
+            or not _FORBIDDEN_IN_NAMES.isdisjoint(name)
+            or name.startswith((".", "~"))
+        ):
             raise UnsafeInputError(
                 f"{source}: weight_map: {shown(name)}: lies outside the directory, or is not the "
                 "plain name of a file in it"
@@ -250,6 +254,33 @@ def parse_header(
         InputError: it is truncated or against the format; names the file and the field.
         UnsafeInputError: a tensor has the name of a path out of a directory.
     """
+    entries, data_start = _entries(file, num_bytes, source)
+    tensors = [
+        _tensor(source, key, entry, name, data_start)
+        for key, entry in entries.items()
+        if key != _METADATA
+    ]
+    _check_cover(source, tensors, data_start, num_bytes)
+    return {tensor.name: tensor for tensor in tensors}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The strings that a .safetensors file keeps beside its tensors.
+
+    Raises:
+        InputError: it is missing, truncated or against the format.
+    """
+    if (opened := _open(path)) is None:
+        raise InputError(f"{path}: no such file")
+    file, num_bytes = opened
+    with file:
+        entries, _ = _entries(file, num_bytes, str(path))
+    metadata: dict[str, str] = entries.get(_METADATA, {})
+    return metadata
+
+
+def _entries(file: BinaryIO, num_bytes: int, source: str) -> tuple[Mapping[str, Any], int]:
+    """The header of a file, and where its data starts."""
     start = file.read(8)
     if len(start) < 8:
         raise InputError(f"{source}: is truncated: has {len(start)} bytes, not even a length")
@@ -273,14 +304,7 @@ def parse_header(
         raise InputError(f"{source}: header: starts with {ascii(header[:1])[2:-1]}, not with {{")
     entries = parse_config(header, f"{source}: header", "safetensors header").values
     _check_metadata(source, entries)
-    data_start = 8 + length
-    tensors = [
-        _tensor(source, key, entry, name, data_start)
-        for key, entry in entries.items()
-        if key != _METADATA
-    ]
-    _check_cover(source, tensors, data_start, num_bytes)
-    return {tensor.name: tensor for tensor in tensors}
+    return entries, 8 + length
 
 
 def _check_metadata(source: str, entries: Mapping[str, Any]) -> None:
@@ -316,6 +340,8 @@ def _tensor(source: str, name: str, entry: Any, file: str, data_start: int) -> T
         )
     if not _are_sizes(offsets, _MAX_OFFSET) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise fail(f"data_offsets: must be [begin, end], got {shown(str(offsets))}")
+    if math.prod(size for size in shape if size) > _MAX_OFFSET:
+        raise fail(f"shape: {shown(str(shape))}: its strides are beyond {_MAX_OFFSET}")
     begin, end = offsets
     num_bits = math.prod(shape) * DTYPE_BITS[dtype]
     if num_bits != 8 * (end - begin):

@@ -7,21 +7,21 @@ padding set in a tokenizer.json is switched off.
 """
 
 import base64
-import binascii
 import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from jaxtyping import UInt32
 
 from ngscale import artefacts, hub
+from ngscale.config_reader import parse_config, read_config
 from ngscale.errors import InputError, NetworkError, UsageError
+from ngscale.tokenizer_trial import try_out
 
 if TYPE_CHECKING:
     import tiktoken
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 MAX_VOCAB_SIZE = 2**24
 """Sixty times the largest published vocabulary; a larger id is a broken tokenizer file."""
+_MAX_FILE_BYTES = 2**28
+"""Seven times the largest published tokenizer."""
 DEFAULT_TOKENIZER = "bpe-32768"
 _FILES = ("tokenizer.json", "tekken.json")
 _GPT2_SPLIT = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
@@ -132,7 +134,7 @@ class Tokenizer:
         except BaseException as error:  # a panic in a Rust library is not an Exception
             start = next((text for text in texts if text), "")[:40]
             raise InputError(
-                f"tokenizer {self.name}: its library fails on text near {start!r}: {error}"
+                f"tokenizer {self.name}: its library fails on text near {start!r}: {_line(error)}"
             ) from error
 
 
@@ -144,12 +146,12 @@ def load_tokenizer(name: str) -> Tokenizer:
         NetworkError: the hub cannot be reached.
     """
     path = _download(name) if name.startswith(hub.PREFIX) else _find(name)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    data = _read(path)
+    ours = (artefacts.embedded_dir(), artefacts.cache_dir() / artefacts.FOLDERS["tokenizer"])
+    if _parser(path) is _parse_json and not any(path.is_relative_to(place) for place in ours):
+        try_out(path, data)
     with _panics_refused(path):
-        engine, num_ids = _parse(path, data)
+        engine, num_ids = _parser(path)(path, data)
     vocab_size = max(num_ids, _config_vocab_size(path.parent / "config.json"))
     _check_cap(path, vocab_size)
     short_name = path.parent.name if path.name in _FILES else path.name
@@ -162,6 +164,15 @@ def load_tokenizer(name: str) -> Tokenizer:
     with _panics_refused(path):
         engine.encode(["A trial, of 1 line:\n"])
     return loaded
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if (num_bytes := path.stat().st_size) > _MAX_FILE_BYTES:
+            raise InputError(f"{path}: has {num_bytes} bytes; at most {_MAX_FILE_BYTES} are read")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _check_cap(path: Path, vocab_size: int) -> None:
@@ -221,18 +232,25 @@ def _download(name: str) -> Path:
 @contextmanager
 def _panics_refused(path: Path) -> Iterator[None]:
     """Whatever a library raises, or panics with, as one line; its own backtrace is not shown."""
-    kind = "tokenizer.json" if path.suffix == ".json" else "rank file"
+    kinds: Mapping[object, str] = {_parse_ranks: "rank file", _parse_tekken: "tekken.json"}
+    kind = kinds.get(_parser(path), "tokenizer.json")
     try:
-        with _stderr_closed():
+        with stderr_closed():
             yield
     except (KeyboardInterrupt, SystemExit, MemoryError, InputError):
         raise
     except BaseException as error:  # a panic in a Rust library is not an Exception
-        raise InputError(f"{path}: is not a {kind}: {error}") from error
+        raise InputError(f"{path}: is not a {kind}: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    """What a library says, as one line can show it: it quotes the file, whatever is there."""
+    text = " ".join(str(error).split())
+    return (text if text.isprintable() else ascii(text)[1:-1])[:300]
 
 
 @contextmanager
-def _stderr_closed() -> Iterator[None]:
+def stderr_closed() -> Iterator[None]:
     """File descriptor 2 on /dev/null: a panic writes there before Python hears of it."""
     try:
         kept = os.dup(2)
@@ -249,13 +267,11 @@ def _stderr_closed() -> Iterator[None]:
         os.close(kept)
 
 
-def _parse(path: Path, data: bytes) -> tuple[Engine, int]:
-    """The engine, and the largest id + 1."""
+def _parser(path: Path) -> Callable[[Path, bytes], tuple[Engine, int]]:
+    """What makes the engine of a file of this name, and the largest id + 1."""
     if path.suffix == ".tiktoken":
-        return _parse_ranks(path, data)
-    if path.name.startswith("tekken"):
-        return _parse_tekken(path, data)
-    return _parse_json(path, data)
+        return _parse_ranks
+    return _parse_tekken if path.name.startswith("tekken") else _parse_json
 
 
 def _parse_json(path: Path, data: bytes) -> tuple[Engine, int]:
@@ -276,16 +292,28 @@ def _parse_tekken(path: Path, data: bytes) -> tuple[Engine, int]:
     An id is rank + ``default_num_special_tokens``; ranks that would go beyond
     ``default_vocab_size`` are dropped (mistral-common, ``tokens/tokenizers/tekken.py``).
     """
-    document = json.loads(data)
-    config = document["config"]
-    num_special, vocab_size = config["default_num_special_tokens"], config["default_vocab_size"]
+    reader = parse_config(data, str(path), "tekken.json")
+    config = reader.object("config")
+    num_special = config.whole("default_num_special_tokens", minimum=0, maximum=2**63)
+    vocab_size = config.whole("default_vocab_size", maximum=2**63)
     _check_cap(path, vocab_size)
-    ids = {
-        base64.b64decode(entry["token_bytes"]): entry["rank"] + num_special
-        for entry in document["vocab"]
-        if entry["rank"] + num_special < vocab_size
-    }
-    return _rank_engine(path, ids, config["pattern"]), max(vocab_size, max(ids.values()) + 1)
+    pattern, vocab = config.values.get("pattern"), reader.values.get("vocab")
+    if not isinstance(pattern, str):
+        raise config.fail("pattern", "must be a regular expression")
+    if not isinstance(vocab, list):
+        raise reader.fail("vocab", "must be a list")
+    ids: dict[bytes, int] = {}
+    for number, entry in enumerate(vocab):
+        try:
+            token, rank = base64.b64decode(entry["token_bytes"], validate=True), entry["rank"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise reader.fail(f"vocab[{number}]", "must have base64 token_bytes, rank") from error
+        if type(rank) is not int or rank < 0 or not token:
+            raise reader.fail(f"vocab[{number}]", "must have a token of bytes and a rank from 0")
+        token_id = rank + num_special
+        if token_id < vocab_size and ids.setdefault(token, token_id) != token_id:
+            raise reader.fail(f"vocab[{number}]", "has the token_bytes of another")
+    return _rank_engine(path, ids, pattern), vocab_size
 
 
 def _parse_ranks(path: Path, data: bytes) -> tuple[Engine, int]:
@@ -300,8 +328,11 @@ def _parse_ranks(path: Path, data: bytes) -> tuple[Engine, int]:
     for number, line in enumerate(data.splitlines(), start=1):
         try:
             token, rank = line.split()
-            ids[base64.b64decode(token, validate=True)] = int(rank)
-        except (ValueError, binascii.Error) as error:
+            if not rank.isdigit():
+                raise ValueError(rank)
+            if ids.setdefault(base64.b64decode(token, validate=True), int(rank)) != int(rank):
+                raise InputError(f"{path}: line {number} has the token of another line")
+        except ValueError as error:
             raise InputError(f"{path}: line {number} is no base64 token and rank") from error
     return _rank_engine(path, ids, split), max(num_ids, max(ids.values()) + 1)
 
@@ -329,11 +360,7 @@ def _config_vocab_size(path: Path) -> int:
     """``vocab_size`` of a config.json beside the tokenizer; 0 where there is none."""
     if not path.is_file():
         return 0
-    try:
-        config: Any = json.loads(path.read_bytes())
-        value = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size", 0))
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path}: is not a config.json: {error}") from error
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"{path}: vocab_size: must be a whole number, got {json.dumps(value)}")
-    return value
+    reader = read_config(path)
+    if "vocab_size" not in reader.values and reader.values.get("text_config"):
+        reader = reader.object("text_config")
+    return reader.whole("vocab_size", minimum=0, maximum=2**63, default=0)

@@ -3,19 +3,16 @@
 import io
 import json
 import os
-import random
 import struct
 import time
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import SafetensorError, deserialize, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ngscale.errors import InputError, NgscaleError, UnsafeInputError
@@ -28,16 +25,19 @@ from ngscale.safetensors_header import (
     weight_files,
 )
 from tests.safetensors_files import (
+    MALFORMED,
+    TWO,
+    U8,
     entry,
     header_of,
+    ours,
+    pairs,
+    theirs,
     write,
     write_raw,
     write_sharded,
     write_tensors,
 )
-
-TWO = {"a": ("F32", [2, 3]), "b": ("BF16", [5])}
-
 
 # -- sound files -------------------------------------------------------------------------------
 
@@ -154,95 +154,6 @@ def test_a_snapshot_of_a_hub_cache_is_links_to_its_blobs(tmp_path: Path) -> None
 
 
 # -- files against the format ------------------------------------------------------------------
-
-U8 = entry("U8", [2], 0, 2)
-
-
-def pairs(*entries: tuple[str, Any]) -> bytes:
-    """A JSON object whose keys may be equal."""
-    return ("{" + ",".join(f"{json.dumps(k)}:{json.dumps(v)}" for k, v in entries) + "}").encode()
-
-
-MALFORMED: dict[str, tuple[bytes, int, str]] = {
-    "header not UTF-8": (b'{"\xff": 1}', 0, "header: is not UTF-8 text"),
-    "header not JSON": (b"{nothing}", 0, "header: is not JSON"),
-    "header cut off": (b'{"a": {"dtype"', 0, "header: is not JSON"),
-    "header a list": (b"[1, 2]", 0, "header: starts with [, not with {"),
-    "leading blanks": (b" " + pairs(("a", U8)), 2, "header: starts with  , not with {"),
-    "leading mark": (b"\xef\xbb\xbf" + pairs(("a", U8)), 2, "header: starts with"),
-    "text after the header": (pairs(("a", U8)) + b"x", 2, "header: is not JSON"),
-    "NaN": (b'{"a": NaN}', 0, "NaN is not a JSON number"),
-    "deep": (b'{"a":' * 100_000, 0, "header: is not JSON"),
-    "duplicate tensor": (pairs(("a", U8), ("a", U8)), 2, "header: a: appears twice"),
-    "duplicate field": (
-        b'{"a":{"dtype":"U8","dtype":"U8","shape":[2],"data_offsets":[0,2]}}',
-        2,
-        "header: dtype: appears twice",
-    ),
-    "duplicate metadata": (
-        b'{"__metadata__":{"x":"1","x":"2"},' + pairs(("a", U8))[1:],
-        2,
-        "header: x: appears twice",
-    ),
-    "metadata a list": (pairs(("__metadata__", [])), 0, "__metadata__: must be an object"),
-    "metadata null": (pairs(("__metadata__", None)), 0, "__metadata__: must be an object"),
-    "metadata of numbers": (
-        pairs(("__metadata__", {"x": 1}), ("a", U8)),
-        2,
-        "__metadata__.x: must be a string",
-    ),
-    "entry no object": (pairs(("a", 1)), 0, "a: must have exactly data_offsets, dtype, shape"),
-    "entry without dtype": (pairs(("a", {"shape": []})), 0, "a: must have exactly"),
-    "entry with more": (pairs(("a", U8 | {"strides": [1]})), 2, "a: must have exactly"),
-    "unknown dtype": (pairs(("a", entry("F7", [2], 0, 2))), 2, "a: dtype: F7: is not known"),
-    "dtype in lower case": (pairs(("a", entry("u8", [2], 0, 2))), 2, "a: dtype: u8"),
-    "dtype no string": (pairs(("a", U8 | {"dtype": ["U8"]})), 2, "a: dtype: ['U8']"),
-    "negative shape": (pairs(("a", entry("U8", [-2, -1], 0, 2))), 2, "a: shape: must be"),
-    "fractional shape": (pairs(("a", U8 | {"shape": [2.0]})), 2, "a: shape: must be"),
-    "true as a shape": (pairs(("a", U8 | {"shape": [True, 2]})), 2, "a: shape: must be"),
-    "shape a number": (pairs(("a", U8 | {"shape": 2})), 2, "a: shape: must be"),
-    "shape 2^40 wide": (pairs(("a", entry("U8", [0, 2**40], 0, 0))), 0, "a: shape: must be"),
-    "shape 2^80 wide": (pairs(("a", entry("U8", [2**40, 2**40, 0], 0, 0))), 0, "a: shape: must"),
-    "shape of 10^4000": (b'{"a":{"dtype":"U8","shape":[1' + b"0" * 4000 + b"]}}", 0, "a: must"),
-    "digits beyond Python's": (b'{"a":1' + b"0" * 5000 + b"}", 0, "header: is not JSON"),
-    "a hundred dimensions": (pairs(("a", entry("U8", [1] * 100, 0, 1))), 1, "a: shape: must be"),
-    "shape larger than its data": (
-        pairs(("a", entry("U8", [3], 0, 2))),
-        2,
-        "a: data_offsets: 2 bytes, but U8 of shape [3] has 24 bits",
-    ),
-    "half a byte": (pairs(("a", entry("F4", [3], 0, 1))), 1, "a: data_offsets: 1 bytes"),
-    "scalar of no bytes": (pairs(("a", entry("F32", [], 0, 0))), 0, "F32 of shape [] has 32"),
-    "one offset": (pairs(("a", U8 | {"data_offsets": [2]})), 2, "a: data_offsets: must be"),
-    "three offsets": (pairs(("a", U8 | {"data_offsets": [0, 1, 2]})), 2, "a: data_offsets: must"),
-    "offsets backwards": (pairs(("a", U8 | {"data_offsets": [2, 0]})), 2, "a: data_offsets: must"),
-    "offsets below zero": (pairs(("a", U8 | {"data_offsets": [-2, 0]})), 2, "a: data_offsets"),
-    "offsets as text": (pairs(("a", U8 | {"data_offsets": ["0", "2"]})), 2, "a: data_offsets"),
-    "offsets beyond 2^63": (
-        pairs(("a", U8 | {"data_offsets": [2**64, 2**64 + 2]})),
-        2,
-        "a: data_offsets: must be",
-    ),
-    "overlap": (
-        pairs(("a", U8), ("b", entry("U8", [2], 1, 3))),
-        3,
-        "b: data_offsets: overlaps the tensor before it",
-    ),
-    "the same bytes twice": (pairs(("a", U8), ("b", U8)), 2, "b: data_offsets: overlaps"),
-    "empty tensor inside another": (
-        pairs(("a", U8), ("b", entry("U8", [0], 1, 1))),
-        2,
-        "b: data_offsets: overlaps",
-    ),
-    "hole": (pairs(("a", U8), ("b", entry("U8", [1], 3, 4))), 4, "b: data_offsets: leaves a hole"),
-    "hole at the start": (pairs(("a", entry("U8", [1], 1, 2))), 2, "a: data_offsets: leaves a"),
-    "data beyond the file": (pairs(("a", U8)), 1, "the file is truncated"),
-    "data beyond the tensors": (pairs(("a", U8)), 3, "data_offsets: the tensors end at byte"),
-    "name with NUL": (pairs(("a\0b", U8)), 2, r"a\x00b: has characters that cannot be printed"),
-    "name with a line break": (pairs(("a\nerror: b", U8)), 2, r"a\nerror: b: has characters"),
-    "name of half a character": (b'{"\\ud800":' + pairs(("a", U8))[5:], 2, r"\ud800: has"),
-    "long name": (pairs(("x" * 5000, U8 | {"shape": [3]})), 2, "x" * 100 + "...: data_offsets"),
-}
 
 
 def refuse(path: Path, kind: type[NgscaleError] = InputError) -> str:
@@ -365,6 +276,7 @@ def test_a_missing_file_and_a_pipe_are_refused(tmp_path: Path) -> None:
         "%2e%2e%2fx.safetensors",
         "..",
         ".x.safetensors",
+        "x\0.safetensors",
         "pytorch_model.bin",
     ],
 )
@@ -409,7 +321,6 @@ def test_a_link_to_itself_is_refused(tmp_path: Path) -> None:
         ('{"weight_map": ["a"]}', "weight_map: must map"),
         ('{"weight_map": {"a": 1}}', "weight_map: a: must be a file name"),
         ('{"weight_map": {"a": null}}', "weight_map: a: must be a file name"),
-        ('{"weight_map": {"a": "x\\u0000.safetensors"}}', "weight_map: a: must be a file name"),
         ('{"weight_map": {"a": "x.safetensors", "a": "x.safetensors"}}', "a: appears twice"),
         ('{"weight_map": {"a": "x.safetensors"}}', "x.safetensors: no such file"),
     ],
@@ -472,88 +383,7 @@ def test_a_shard_that_is_a_directory_is_refused(tmp_path: Path) -> None:
     assert "1.safetensors: no such file" in refuse(tmp_path)
 
 
-# -- mutations ---------------------------------------------------------------------------------
-
-MUTATIONS: list[Callable[[dict[str, Any], random.Random], object]] = [
-    lambda header, draw: header[draw.choice(list(header))].update(
-        dtype=draw.choice([*DTYPE_BITS, "F7", 1, None])
-    ),
-    lambda header, draw: header[draw.choice(list(header))].update(
-        shape=[draw.choice([0, 1, 2, 3, -1, 2**40, 2**63, 1.5]) for _ in range(draw.randrange(4))]
-    ),
-    lambda header, draw: header[draw.choice(list(header))]["data_offsets"].__setitem__(
-        draw.randrange(2), draw.choice([0, 1, 2, 6, 24, 34, -1, 2**64, "0"])
-    ),
-    lambda header, draw: header[draw.choice(list(header))].pop(
-        draw.choice(["dtype", "shape", "data_offsets"]), None
-    ),
-    lambda header, draw: header.pop(draw.choice(list(header))),
-    lambda header, draw: header.update(
-        {draw.choice(["new", "__metadata__"]): dict(header[draw.choice(list(header))])}
-    ),
-    lambda header, draw: header.update({"__metadata__": draw.choice([{"a": "b"}, {"a": 1}, 3])}),
-    # what the package reads, and some of it we too
-    lambda header, draw: header.update({"__metadata__": draw.choice([{"a": "b"}, {}, None])}),
-    lambda header, draw: header["e"].update(shape=[0, draw.choice([1, 2**20, 2**40])]),
-    lambda header, draw: header["a"].update(shape=draw.choice([[6], [3, 2], [1, 6, 1]])),
-    lambda header, draw: header["b"].update(dtype=draw.choice(["F16", "I16", "U16"])),
-    lambda header, draw: header["d"].update(extra=1),
-    lambda header, draw: header.update({"z": header.pop("a")}),
-]
-
-
-STRICTER = ("appears twice", "must have exactly", "must be an object", "shape: must be")
-"""What is refused here and read by the safetensors package: repeated keys, unknown fields, null
-metadata and sizes of 2**40 in tensors without data.
-"""
-
-
-def mutated(seed: int) -> bytes:
-    """A sound file with fields and bytes of its header changed; the length follows."""
-    draw = random.Random(seed)
-    header, num_bytes = header_of({**TWO, "c": ("U8", [2, 5]), "d": ("I64", []), "e": ("U8", [0])})
-    for _ in range(draw.randrange(1, 3)):
-        if list(header) == list("abcde"):
-            draw.choice(MUTATIONS)(header, draw)
-    text = bytearray(json.dumps(header).encode())
-    if draw.random() < 0.2:
-        text[draw.randrange(len(text))] = draw.randrange(256)
-    length = len(text) + (draw.choice([-1, 1, 8]) if draw.random() < 0.1 else 0)
-    return struct.pack("<Q", length) + text + bytes(num_bytes + draw.choice([0] * 8 + [1, -1]))
-
-
-def ours(data: bytes) -> dict[str, tuple[str, list[int]]] | str:
-    """What the file holds, or what it is refused with."""
-    try:
-        found = parse_header(io.BytesIO(data), len(data), source="s", name="n")
-    except NgscaleError as error:
-        return str(error)
-    return {name: (tensor.dtype, list(tensor.shape)) for name, tensor in found.items()}
-
-
-def theirs(data: bytes) -> dict[str, tuple[str, list[int]]] | None:
-    try:
-        read: list[tuple[str, Any]] = deserialize(data)  # type: ignore[no-untyped-call]
-    except SafetensorError:
-        return None
-    return {name: (tensor["dtype"], tensor["shape"]) for name, tensor in read}
-
-
-def test_mutated_files_are_judged_as_by_the_safetensors_package_or_more_strictly() -> None:
-    accepted, refused, stricter = 0, 0, 0
-    for seed in range(1000):
-        data = mutated(seed)
-        here, there = ours(data), theirs(data)
-        if not isinstance(here, str):
-            assert here == there, seed
-            accepted += 1
-        elif there is None:
-            assert here.isprintable()
-            refused += 1
-        else:
-            assert any(reason in here for reason in STRICTER), (seed, here)
-            stricter += 1
-    assert min(accepted, refused, stricter) >= 30, (accepted, refused, stricter)
+# -- any bytes ---------------------------------------------------------------------------------
 
 
 @given(st.binary(max_size=200))

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ngscale.artefacts import file_digest
 from ngscale.errors import InputError, UsageError
-from ngscale.model.checkpoint import CONFIG_NAME, check_finite, load_decoder
+from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.model.device import pick_device
 from ngscale.model.embedding import NgramEmbedding
+from ngscale.model.stored import check_finite
 from ngscale.safetensors_header import weight_files
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -92,6 +93,7 @@ def load_subject(directory: Path, *, device: str, dtype: str) -> Subject:
 
     Raises:
         InputError: it is missing, broken or of another family.
+        UnsafeInputError: its weights are pickled, or a name leads out of the directory.
         NoResultError: a weight is not finite.
         UsageError: device or dtype is not there.
     """

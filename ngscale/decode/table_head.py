@@ -4,7 +4,6 @@ The question of arXiv:2601.21204, sec. 5, whether n-gram rows can draft tokens: 
 is trained, by cross-entropy of the next token on the vectors of a frozen embedding.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,16 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from ngscale.config_reader import shown
 from ngscale.errors import InputError
-from ngscale.model.checkpoint import check_finite
 from ngscale.model.embedding import NgramEmbedding
 from ngscale.model.initialise import fill_normal
 from ngscale.model.loss import linear_cross_entropy
+from ngscale.model.stored import check_finite, open_tensors
 from ngscale.records import dump_json, write_atomic
+from ngscale.safetensors_header import read_metadata
 
 _SAVE_STEPS = 100
 _PARTIAL = "partial"
@@ -88,7 +88,7 @@ def train_head(
     whole = {**identity, "training": asdict(training)}
     if path is not None and path.is_file():
         found, steps = _read(path, head)
-        if json.loads(found.get("identity", "{}")) == json.loads(dump_json(whole)) and not steps:
+        if found.get("identity") == dump_json(whole) and not steps:
             advance(training.num_steps)
             return head
     optimiser = torch.optim.Adam(head.parameters(), lr=training.learning_rate)
@@ -135,7 +135,13 @@ def read_head(path: Path, *, hidden_size: int, vocab_size: int) -> TableHead:
         InputError: the file is none, or the head is of another vocabulary or width.
     """
     tensors, _ = _tensors(path)
-    rank = len(tensors["down.weight"]) if "down.weight" in tensors else 0
+    down = tensors.get("down.weight")
+    if down is not None and (down.dim() != 2 or down.shape[1] != hidden_size):
+        raise InputError(
+            f"{path}: down.weight: has shape {list(down.shape)}, this model needs [rank, "
+            f"{hidden_size}]; it is the head of another model"
+        )
+    rank = 0 if down is None else len(down)
     head = TableHead(hidden_size, vocab_size, rank)
     _read(path, head)
     return head.eval()
@@ -177,41 +183,50 @@ def _resumed(
     if path is None or not _partial(path).is_file():
         return 0
     found, steps = _read(_partial(path), head)
-    if json.loads(found["identity"]) != json.loads(dump_json(identity)):
+    if found.get("identity") != dump_json(identity):
         return 0
     tensors, _ = _tensors(_partial(path))
     state = optimiser.state_dict()
-    state["state"] = {
-        i: {name: tensors[f"optimiser.{i}.{name}"] for name in ("step", "exp_avg", "exp_avg_sq")}
-        for i in range(len(list(head.parameters())))
-    }
+    state["state"] = {}
+    for i, weight in enumerate(head.parameters()):
+        shapes = {"step": torch.Size(), "exp_avg": weight.shape, "exp_avg_sq": weight.shape}
+        state["state"][i] = {
+            name: _of_shape(_partial(path), tensors, f"optimiser.{i}.{name}", shape)
+            for name, shape in shapes.items()
+        }
     optimiser.load_state_dict(state)
     return steps
 
 
 def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        data = path.read_bytes()
-        length = int.from_bytes(data[:8], "little")
-        tensors = load(data)
-        metadata: dict[str, str] = json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    except (OSError, SafetensorError, ValueError) as error:
-        raise InputError(f"{path}: is no draft head: {error}; remove it") from error
+        tensors = {name: tensor.to() for name, tensor in open_tensors(path).items()}
+        metadata = read_metadata(path)
+    except InputError as error:
+        raise InputError(f"{error}; this is no draft head, remove it") from error
+    for name, tensor in tensors.items():
+        check_finite(tensor, name, str(path))
     if "up.weight" not in tensors:
         raise InputError(f"{path}: up.weight: is missing; this is no draft head")
     return tensors, metadata
+
+
+def _of_shape(path: Path, tensors: Mapping[str, Tensor], name: str, shape: torch.Size) -> Tensor:
+    if name not in tensors or tensors[name].shape != shape:
+        found = list(tensors[name].shape) if name in tensors else None
+        raise InputError(
+            f"{path}: {name}: has shape {found}, this model's vocabulary and width need "
+            f"{list(shape)}; it is the head of another model"
+        )
+    return tensors[name]
 
 
 def _read(path: Path, head: TableHead) -> tuple[dict[str, str], int]:
     """Fill ``head``; the metadata, and steps where it is unfinished."""
     tensors, metadata = _tensors(path)
     for name, place in head.state_dict().items():
-        if name not in tensors or tensors[name].shape != place.shape:
-            shape = list(tensors[name].shape) if name in tensors else None
-            raise InputError(
-                f"{path}: {name}: has shape {shape}, this model's vocabulary and width need "
-                f"{list(place.shape)}; it is the head of another model"
-            )
-        check_finite(tensors[name], name, str(path))
-        place.copy_(tensors[name])
-    return metadata, int(metadata.get("steps", "0"))
+        place.copy_(_of_shape(path, tensors, name, place.shape))
+    steps = metadata.get("steps", "0")
+    if not steps.isascii() or not steps.isdecimal() or len(steps) > 18:
+        raise InputError(f"{path}: steps: {shown(steps)}: is no number; remove the file")
+    return metadata, int(steps)

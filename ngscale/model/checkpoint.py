@@ -3,27 +3,26 @@
 ngscale's own decoder under its own names; a LongCat-Flash under LongCat's (``model/longcat.py``).
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from ngscale.config_reader import ConfigReader
 from ngscale.design import Design, design_config, read_design
-from ngscale.errors import InputError, NoResultError, SpecError
+from ngscale.errors import InputError, SpecError
 from ngscale.free_memory import expect, free_bytes
 from ngscale.hashing.torch_twin import NgramHash
 from ngscale.model.decoder import Decoder
 from ngscale.model.embedding import NgramTables
 from ngscale.model.longcat import Family, load_longcat_tensors, longcat_tensors
+from ngscale.model.stored import StoredTensors, open_tensors, planned
 from ngscale.model_spec import ModelSpec
 from ngscale.ngram_config import DECODER_MODEL_TYPE, is_longcat
 from ngscale.records import dump_json, write_atomic
-from ngscale.safetensors_header import INDEX_NAME, WEIGHTS_NAME, weight_files
+from ngscale.safetensors_header import WEIGHTS_NAME, inside
 
 CONFIG_NAME = "config.json"
 
@@ -52,32 +51,23 @@ def load_decoder(directory: Path) -> tuple[Decoder, Design]:
         UnsafeInputError: a shard lies outside the directory.
         ResourceError: it does not fit in memory.
     """
-    design = _read_design(directory)
-    if is_longcats(design.model):
-        return _load_longcat(directory, design), design
-    tensors: dict[str, Tensor] = {}
-    sharded = (directory / INDEX_NAME).is_file() and not (directory / WEIGHTS_NAME).is_file()
-    paths = weight_files(directory) if sharded else [directory / WEIGHTS_NAME]
-    _expect_room(directory, paths)
-    for path in paths:
-        tensors |= _read_tensors(path)
-    _planned(directory, design, {name: tensor.to("meta") for name, tensor in tensors.items()})
+    _read_design(directory)  # a config of another family is told before weights that are missing
+    stored = open_tensors(directory)
+    plan, design = plan_decoder(directory, planned(stored))  # what does not fit is never allocated
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in plan.state_dict().values())
+    expect(str(directory), needed, "use a smaller checkpoint", free_bytes())
+    tensors = StoredTensors(stored)
     decoder = Decoder(design, compressed_ids=_compressed_ids(tensors))
-    decoder.load_state_dict(tensors)
+    if is_longcats(design.model):
+        load_longcat_tensors(decoder, tensors, source=str(directory))
+        return decoder.eval(), design
+    with torch.no_grad():
+        for name, place in decoder.state_dict().items():
+            stored[name].read_into(place)
+    for module in decoder.modules():
+        if isinstance(module, NgramTables):
+            _check_compressed_ids(module, directory)
     return decoder.eval(), design
-
-
-def check_finite(weight: Tensor, name: str, source: str) -> None:
-    """Refuse a model whose weights are broken.
-
-    Raises:
-        NoResultError: a number is not finite.
-    """
-    if not weight.is_floating_point() or not weight.numel():
-        return
-    low, high = torch.aminmax(weight)  # NaN if any is; isfinite would hold the weight once more
-    if not math.isfinite(low.item()) or not math.isfinite(high.item()):
-        raise NoResultError(f"{source}: {name}: has weights that are not finite")
 
 
 def plan_decoder(directory: Path, tensors: Mapping[str, Tensor]) -> tuple[Decoder, Design]:
@@ -90,6 +80,11 @@ def plan_decoder(directory: Path, tensors: Mapping[str, Tensor]) -> tuple[Decode
         InputError: as ``load_decoder``.
     """
     design = _read_design(directory)
+    if design.model.num_layers > len(tensors):  # nobody waits until 10^9 are built
+        raise InputError(
+            f"{directory / CONFIG_NAME}: has {design.model.num_layers} layers, the weights only "
+            f"{len(tensors)} tensors"
+        )
     if is_longcats(design.model):
         with torch.device("meta"):
             decoder = _built(directory / CONFIG_NAME, design, None)
@@ -104,7 +99,7 @@ def plan_decoder(directory: Path, tensors: Mapping[str, Tensor]) -> tuple[Decode
 
 
 def _read_design(directory: Path) -> Design:
-    design = read_design(directory / CONFIG_NAME)
+    design = read_design(inside(directory, CONFIG_NAME))
     if design.model.model_type != DECODER_MODEL_TYPE and not is_longcats(design.model):
         path = directory / CONFIG_NAME
         raise InputError(f"{path}: model_type: is not ngscale's own decoder")
@@ -119,8 +114,17 @@ def _planned(directory: Path, design: Design, tensors: Mapping[str, Tensor]) -> 
     return decoder
 
 
+def _check_compressed_ids(module: NgramTables, directory: Path) -> None:
+    ids, limit = module.compressed_ids, module.spec.compressed_vocab
+    if ids is None or limit is None:
+        return
+    if ids.dtype != torch.int64 or int(ids.min()) < 0 or int(ids.max()) >= limit:
+        raise InputError(f"{directory}: compressed_ids: must be I64 ids from 0 to {limit - 1}")
+
+
 def _compressed_ids(tensors: Mapping[str, Tensor]) -> Tensor | None:
-    return next((t for name, t in tensors.items() if name.endswith("compressed_ids")), None)
+    name = next((name for name in tensors if name.endswith("compressed_ids")), None)
+    return None if name is None else tensors[name]
 
 
 def _built(config_path: Path, design: Design, compressed_ids: Tensor | None) -> Decoder:
@@ -130,35 +134,9 @@ def _built(config_path: Path, design: Design, compressed_ids: Tensor | None) -> 
         raise InputError(f"{config_path}: {error}") from error
 
 
-def _load_longcat(directory: Path, design: Design) -> Decoder:
-    tensors: dict[str, Tensor] = {}
-    paths = weight_files(directory)
-    _expect_room(directory, paths)
-    for path in paths:
-        tensors |= _read_tensors(path)
-    decoder = _built(directory / CONFIG_NAME, design, None)
-    load_longcat_tensors(decoder, tensors, source=str(directory))
-    return decoder.eval()
-
-
 def is_longcats(model: ModelSpec) -> bool:
     """Whether its tensors have LongCat's names."""
     return is_longcat(ConfigReader(model.config, model.model_type))
-
-
-def _expect_room(directory: Path, paths: Sequence[Path]) -> None:
-    """What is stored is there twice while the decoder is filled with it."""
-    stored = sum(path.stat().st_size for path in paths if path.is_file())
-    expect(str(directory), 2 * stored, "use a smaller checkpoint", free_bytes())
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except SafetensorError as error:
-        raise InputError(f"{path}: is not a safetensors file: {error}") from error
 
 
 def _check(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -170,6 +148,8 @@ def _check(path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Ten
             f"({len(unexpected)} in all)"
         )
     for name, tensor in sorted(tensors.items()):
+        if tensor.is_floating_point() != expected[name].is_floating_point():
+            raise InputError(f"{path}: {name}: is {tensor.dtype}, must be {expected[name].dtype}")
         if tensor.shape != expected[name].shape:
             raise InputError(
                 f"{path}: {name}: has shape {list(tensor.shape)}, the design of config.json "

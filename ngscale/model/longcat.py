@@ -185,7 +185,8 @@ def _copy(own: str, tensor: Tensor, reader: "_Reader") -> None:
         tensor.copy_(reader.get(longcat_name(own), tensor))
         return
     layer = int(experts.removeprefix("layers."))
-    for expert, weight in enumerate(tensor):
+    for expert in range(len(tensor)):
+        weight = tensor[expert]  # not unbound at once: a wrong config has 10^9 of them
         gate, up, down = _expert_names(layer, expert)
         named = zip((gate, up), weight.chunk(2), strict=True)
         for name, part in named if fused == "gate_up_proj" else ((down, weight),):

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
-from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from ngscale import strict_json
@@ -63,16 +64,29 @@ def sizes(saved: Saved) -> dict[str, tuple[torch.dtype, torch.Size]]:
         raise InputError(f"{error}; {_WAY_OUT}") from error
     try:
         metadata = HuggingFaceStorageReader(str(saved.path)).read_metadata()
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (
+        *(SafetensorError, OSError, LookupError, ValueError, TypeError, AttributeError),
+        *(ArithmeticError, RuntimeError),  # of numbers and depths of the JSON among the metadata
+    ) as error:
         raise damaged(saved.path, str(error)) from error
     found = {}
     for name, item in metadata.state_dict_metadata.items():
         assert isinstance(item, TensorStorageMetadata)
         held = sum(chunk.sizes.numel() for chunk in item.chunks)
+        if any(_overlap(one, other) for one, other in combinations(item.chunks, 2)):
+            raise damaged(saved.path, f"{name}: two shards hold the same elements")
         if any(n < 0 for n in item.size) or held != item.size.numel():
             raise damaged(saved.path, f"{name}: has {held} of {item.size.numel()} elements")
         found[name] = (item.properties.dtype, item.size)
     return found
+
+
+def _overlap(one: ChunkStorageMetadata, other: ChunkStorageMetadata) -> bool:
+    """Whether they share an element; of as many as there are, one would then be in no shard."""
+    return all(
+        max(a, b) < min(a + m, b + n)
+        for a, m, b, n in zip(one.offsets, one.sizes, other.offsets, other.sizes, strict=True)
+    )
 
 
 def load_tensors(
@@ -128,7 +142,7 @@ def read_document(path: Path) -> dict[str, Any]:
     """
     try:
         document = strict_json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, str(error)) from error
     wanted = {"step": int, "identity": dict, "progress": dict}
     if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:

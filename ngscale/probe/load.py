@@ -7,7 +7,7 @@ asked for.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from ngscale.artefacts import file_digest
-from ngscale.config_reader import ConfigReader, read_config
+from ngscale.config_reader import ConfigReader, read_config, shown
 from ngscale.design import Design
 from ngscale.errors import InputError, UnsafeInputError, UsageError
 from ngscale.free_memory import expect, free_bytes
-from ngscale.model.checkpoint import CONFIG_NAME, check_finite, load_decoder
+from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.model.device import pick_device
+from ngscale.model.stored import PlannedTensor, StoredTensor, check_finite
 from ngscale.ngram_config import DECODER_MODEL_TYPE, is_longcat, specs_if_any
 from ngscale.probe import load_transformers
 from ngscale.probe.load_gguf import find_gguf, load_gguf
 from ngscale.probe.load_own import stream_own
 from ngscale.probe.memory import memory_errors
-from ngscale.probe.stored import PlannedTensor, StoredTensor
 from ngscale.probe.streamed import NOT_RUN, LayerStream, Read, move_present
 from ngscale.probe.structure import Structure, find_structure
 from ngscale.safetensors_header import TensorHeader, inside, read_headers, weight_files
@@ -88,7 +88,7 @@ def load_checkpoint(
         return _load_gguf(gguf, target, stream=stream)
     if not place.is_dir():
         raise InputError(f"{place}: no such directory; probe takes a checkpoint's directory")
-    config_path = place / CONFIG_NAME
+    config_path = inside(place, CONFIG_NAME)
     reader = read_config(config_path)
     model_type = reader.values.get("model_type")
     if not isinstance(model_type, str):
@@ -181,13 +181,29 @@ def _name(directory: Path) -> str:
 
 def _check_transformers(reader: ConfigReader) -> None:
     """What of a model's config transformers would act on, and probe does not let it."""
-    if "auto_map" in reader.values:
-        raise UnsafeInputError(
-            f"{reader.source}: auto_map: the model needs code from its directory, and probe runs "
-            "none; use a transformers release that has the architecture built in"
-        )
+    for key, value in _entries(reader.values):
+        if key == "auto_map":
+            raise UnsafeInputError(
+                f"{reader.source}: auto_map: the model needs code from its directory, and "
+                "probe runs none; use a transformers release that has the architecture built in"
+            )
+        if key.endswith("_implementation") and "/" in str(value):
+            raise UnsafeInputError(
+                f"{reader.source}: {shown(key)}: {shown(str(value))}: is code on the hub, and "
+                "probe runs none; remove the key"
+            )
     if "quantization_config" in reader.values:
         raise reader.fail("quantization_config", "probe reads no quantised weights; convert first")
+
+
+def _entries(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every key of a config with its value, those of the configs within it too."""
+    waiting = [config]
+    while waiting:
+        for key, value in waiting.pop().items():
+            yield key, value
+            if isinstance(value, dict):
+                waiting.append(value)
 
 
 def _load_whole(

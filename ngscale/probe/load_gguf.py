@@ -1,6 +1,5 @@
 """A decoder of a GGUF file, dequantised by transformers to float32, and its tokenizer."""
 
-import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -12,10 +11,11 @@ from typing import Any
 
 from torch import nn
 
-from ngscale.errors import InputError, MissingExtraError
+from ngscale.errors import InputError, MissingExtraError, NgscaleError
 from ngscale.probe.load_transformers import LOADING, loaded, quiet
 from ngscale.probe.memory import is_out_of_memory
 from ngscale.safetensors_header import inside
+from ngscale.tokenizer import stderr_closed
 from ngscale.tokens import Tokenizer, load_tokenizer
 
 _SUFFIX = ".gguf"
@@ -73,7 +73,7 @@ def gguf_tokenizer(path: Path) -> Tokenizer:
     import transformers
 
     auto_class: Any = transformers.AutoTokenizer
-    with _errors_of(path), quiet(), tempfile.TemporaryDirectory() as scratch:
+    with _errors_of(path), stderr_closed(), quiet(), tempfile.TemporaryDirectory() as scratch:
         auto_class.from_pretrained(
             path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
         ).save_pretrained(scratch)
@@ -95,11 +95,10 @@ def _errors_of(path: Path) -> Iterator[None]:
         if magic != b"GGUF":
             raise InputError(f"{path}: is no GGUF file: starts with {ascii(magic)[2:-1]!r}")
         yield
-    except (
-        *(OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError),
-        struct.error,
-    ) as error:
+    except (KeyboardInterrupt, SystemExit, MemoryError, NgscaleError):
+        raise
+    except BaseException as error:  # a panic in a Rust library is not an Exception
         if is_out_of_memory(error):
             raise
-        problem = " ".join(str(error).split())
+        problem = " ".join(str(error).split())[:300]
         raise InputError(f"{path}: cannot be read as GGUF: {problem}") from error

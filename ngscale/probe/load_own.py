@@ -9,11 +9,11 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from ngscale.design import Design
-from ngscale.model.checkpoint import check_finite, is_longcats, plan_decoder
+from ngscale.model.checkpoint import is_longcats, plan_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.model.embedding import NgramEmbedding, NgramTables
 from ngscale.model.longcat import load_all_but_tables, load_own_tensor, longcat_name, table_names
-from ngscale.probe.stored import PlannedTensor, StoredTensor, StoredTensors
+from ngscale.model.stored import StoredTensor, StoredTensors, check_finite, planned
 from ngscale.probe.streamed import Read, put
 from ngscale.probe.table_files import Rows, gather_rows
 
@@ -47,8 +47,7 @@ def stream_own(
     Raises:
         InputError: as ``load_decoder``.
     """
-    planned = {name: PlannedTensor(t.directory, t.header).to() for name, t in tensors.items()}
-    decoder, design = plan_decoder(directory, planned)
+    decoder, design = plan_decoder(directory, planned(tensors))
     longcats = is_longcats(design.model)
     for path, module in decoder.named_modules():
         if isinstance(module, NgramTables):

@@ -4,6 +4,7 @@ Only transformers' own classes are run: no remote code.
 """
 
 import logging
+import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,8 +18,8 @@ from torch import nn
 
 from ngscale.console import say
 from ngscale.errors import InputError, MissingExtraError, UnsafeInputError
+from ngscale.model.stored import StoredTensor
 from ngscale.probe.memory import is_out_of_memory
-from ngscale.probe.stored import StoredTensor
 from ngscale.probe.streamed import Read
 
 LOADING: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True}
@@ -91,7 +92,7 @@ def loaded(source: Path, load: Callable[[Any], Any]) -> nn.Module:
         raise InputError(f"{source}: the safetensors weights are broken: {error}") from error
     except (
         *(OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
-        *(ImportError, RuntimeError, StrictDataclassError),
+        *(ImportError, RuntimeError, AssertionError, EOFError, struct.error, StrictDataclassError),
     ) as error:  # whatever a wrong value in config.json sets off inside transformers
         if is_out_of_memory(error):
             raise

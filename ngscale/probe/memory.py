@@ -23,6 +23,6 @@ def memory_errors(what: str) -> Iterator[None]:
         raise
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether that is what ``error`` says."""
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)

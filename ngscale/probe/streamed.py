@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ngscale.errors import InputError
-from ngscale.model.checkpoint import check_finite
+from ngscale.model.stored import check_finite
 from ngscale.probe.structure import Structure
 
 _M_MMAP_THRESHOLD = -3

@@ -110,7 +110,7 @@ def find_tables(directory: Path) -> StoredTables:
     """
     if not directory.is_dir():
         raise InputError(f"{directory}: no such directory; probe takes a checkpoint's directory")
-    reader = read_config(directory / "config.json")
+    reader = read_config(inside(directory, "config.json"))
     specs = specs_of(reader)
     headers = read_headers(directory)
     tables: list[StoredTable] = []

@@ -62,10 +62,10 @@ def test_a_wrong_shape_is_named(saved: Path) -> None:
 
 def test_broken_and_missing_files_are_named(saved: Path) -> None:
     (saved / "model.safetensors").write_bytes(b"not tensors")
-    with pytest.raises(InputError, match="is not a safetensors file"):
+    with pytest.raises(InputError, match=r"model\.safetensors: header length: .*not safetensors"):
         load_decoder(saved)
     (saved / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=r"model\.safetensors: cannot be read"):
+    with pytest.raises(InputError, match=r"has neither model\.safetensors nor"):
         load_decoder(saved)
     with pytest.raises(InputError, match=r"config\.json: cannot be read"):
         load_decoder(saved / "nowhere")

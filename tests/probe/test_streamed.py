@@ -16,9 +16,9 @@ from ngscale.errors import InputError, NgscaleError, NoResultError, UnsafeInputE
 from ngscale.model.checkpoint import load_decoder, save_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.model.longcat import Family
+from ngscale.model.stored import StoredTensor
 from ngscale.probe.load import Checkpoint, load_checkpoint
 from ngscale.probe.norms import StreamNorms, measure
-from ngscale.probe.stored import StoredTensor
 from ngscale.probe.table_files import gather_rows
 from tests.model.small import DESIGN, GATED, MODEL, PLE, PLNE, SHORTCUT, SPEC
 from tests.model.test_longcat import random_decoder, tiny

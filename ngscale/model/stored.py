@@ -3,15 +3,17 @@
 Read, not mapped: pages of a memory map count as the process's memory.
 """
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import EllipsisType
 
 import torch
 from torch import Tensor
 
-from ngscale.errors import InputError
-from ngscale.safetensors_header import TensorHeader, inside
+from ngscale.errors import InputError, NoResultError
+from ngscale.safetensors_header import TensorHeader, inside, read_headers
 
 CHUNK_BYTES = 8 * 2**20
 """Held beside the tensor while it is read."""
@@ -43,8 +45,8 @@ class StoredTensor:
     def __init__(self, directory: Path, header: TensorHeader) -> None:
         if header.dtype not in DTYPES:
             raise InputError(
-                f"{directory / header.file}: {header.name}: is {header.dtype}; probe reads "
-                f"{', '.join(DTYPES)}"
+                f"{directory / header.file}: {header.name}: is {header.dtype}; what is "
+                f"read is {', '.join(DTYPES)}"
             )
         self.directory, self.header = directory, header
 
@@ -54,13 +56,21 @@ class StoredTensor:
     def to(
         self, device: torch.device | str | int | None = None, dtype: torch.dtype | None = None
     ) -> Tensor:
-        """Read it, some megabytes at a time, into a tensor of ``dtype`` (else its own).
+        """Read it into a tensor of ``dtype`` (else its own).
+
+        Raises:
+            InputError: the file ends too early.
+        """
+        dtype = dtype or DTYPES[self.header.dtype]
+        return self.read_into(torch.empty(self.header.shape, dtype=dtype, device=device))
+
+    def read_into(self, out: Tensor) -> Tensor:
+        """Read it, some megabytes at a time, into ``out`` of its shape.
 
         Raises:
             InputError: the file ends too early.
         """
         header, stored = self.header, DTYPES[self.header.dtype]
-        out = torch.empty(header.shape, dtype=dtype or stored, device=device)
         flat = out.view(-1)
         step = CHUNK_BYTES // stored.itemsize
         path = inside(self.directory, header.file)
@@ -94,6 +104,25 @@ class _Planned(torch.Tensor):
         return self
 
 
+def open_tensors(place: Path) -> dict[str, StoredTensor]:
+    """Those of a safetensors file, or of a checkpoint's directory; the headers alone are read.
+
+    Raises:
+        InputError, UnsafeInputError: as ``read_headers``; or one is of a type PyTorch has not.
+    """
+    headers = read_headers(place)
+    directory = place
+    if not place.is_dir():  # a link was named on purpose
+        directory = place.resolve().parent
+        headers = {name: replace(h, file=place.resolve().name) for name, h in headers.items()}
+    return {name: StoredTensor(directory, header) for name, header in headers.items()}
+
+
+def planned(tensors: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+    """Their shapes, on the meta device."""
+    return {name: PlannedTensor(t.directory, t.header).to() for name, t in tensors.items()}
+
+
 class StoredTensors(Mapping[str, Tensor]):
     """A checkpoint's tensors by name; each access reads one."""
 
@@ -103,8 +132,24 @@ class StoredTensors(Mapping[str, Tensor]):
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name].to()
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.tensors  # Mapping's would read it
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)
 
     def __len__(self) -> int:
         return len(self.tensors)
+
+
+def check_finite(weight: Tensor, name: str, source: str) -> None:
+    """Refuse a model whose weights are broken.
+
+    Raises:
+        NoResultError: a number is not finite.
+    """
+    if not weight.is_floating_point() or not weight.numel():
+        return
+    low, high = torch.aminmax(weight)  # NaN if any is; isfinite would hold the weight once more
+    if not math.isfinite(low.item()) or not math.isfinite(high.item()):
+        raise NoResultError(f"{source}: {name}: has weights that are not finite")
