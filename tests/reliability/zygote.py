@@ -67,7 +67,7 @@ def _become(request: dict[str, Any]) -> None:
             if opened != number:  # a lower one is closed
                 os.dup2(opened, number)
                 os.close(opened)
-    sys.stdin = _reader() if request["streams"][0] is not None else None  # type: ignore[assignment]
+    sys.stdin = _reader() if request["streams"][0] is not None else None
     sys.stdout = _writer(1, "strict")
     sys.stderr = _writer(2, "backslashreplace")
     os.environ.clear()
@@ -90,7 +90,7 @@ def _use_threads(number: int) -> None:
     import numba
     import torch
 
-    numba.config.reload_config()
+    numba.config.reload_config()  # type: ignore[no-untyped-call]
     torch.set_num_threads(number)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:number])
 
