@@ -155,7 +155,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    assert source  # imported once, before the forks
     report.can_draw = lambda: False  # figures are a second each
     os.cpu_count = lambda: 2  # what --max-memory holds depends on the threads
     token_cache.CHECKPOINT_S = 0.0
