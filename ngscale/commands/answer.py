@@ -98,8 +98,9 @@ def torch_extra() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name in ("torch", "safetensors"):
-            raise MissingExtraError(error.name, "torch") from error
+        package = (error.name or "").partition(".")[0]
+        if package in ("torch", "safetensors"):
+            raise MissingExtraError(package, "torch") from error
         raise
 
 

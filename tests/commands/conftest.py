@@ -4,6 +4,7 @@ With NGSCALE_PRINTED=DIR they are kept there instead, for docs/widen_schemas.py.
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ def _printed_documents() -> Iterator[None]:
     def checked(document: Mapping[str, Any]) -> str:
         text = dump_json(document)
         if kept is None:
-            check(document)
+            check(json.loads(text))
         else:
             name = hashlib.sha256(text.encode()).hexdigest()[:16]
             Path(kept, f"{document['verb']}-{name}.json").write_text(text, encoding="utf-8")
