@@ -31,7 +31,7 @@ _FREE = ("patch", "config", "configs", "inputs.arms", "inputs.design", "inputs.d
 _BY_NAME = (
     *("excess_collisions", "excess_impurity", "at_multiples", "at_primes", "just_off"),
     *("baseline", "above", "at", "row", "block", "group_bytes", "coefficients", "rules"),
-    *("reasons", "dtypes", "sha256", "equal", "head.model"),
+    *("reasons", "dtypes", "sha256", "sha256_of_headers", "equal", "head.model"),
 )
 """Objects whose keys are names or numbers of the input; ``head.model`` only below ``head``."""
 

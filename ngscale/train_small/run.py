@@ -103,6 +103,7 @@ def run_job(job: "Job") -> tuple[RunRecord, dict[str, float]]:
         NoResultError: a loss is not finite.
         ResourceError: the time does not hold one run of every arm.
     """
+    _tell(job, plan_line(job))
     pilot = _pilot(job)
     cells = run_cells(job, pilot.seeds if pilot else tuple(range(job.planned_seeds)))
     speeds: dict[str, list[float]] = {arm.name: [] for arm in job.arms}
@@ -261,7 +262,6 @@ def plan_job(request: Request, store: CellStore) -> Job:
     job = replace(job, num_steps=int(agreed(_num_steps(job), world)))
     for arm in arms:
         _tell(job, _arm_plan_line(job, arm))
-    _tell(job, plan_line(job))
     return job
 
 

@@ -11,7 +11,10 @@ ANALYSES: dict[str, tuple[str, ...]] = {
     "budget": ("{config}",),
     "ids": ("{config}", "--tokens", "5,6,7,8"),
     "probe": ("{checkpoint}", "--tables"),
-    "cache": ("{config}", "--corpus", "{text}", "--tokens", "600"),
+    "cache": (
+        *("{config}", "--corpus", "{text}", "--tokenizer", "bpe-4096"),
+        *("--tokens", "600"),
+    ),
 }
 """A short run of every verb that analyses; names in braces are files of ``write_inputs``."""
 

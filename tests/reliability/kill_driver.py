@@ -11,6 +11,7 @@ in a directory of their own. HOW is SIGKILL, SIGTERM or SIGINT. Prints one JSON 
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import signal
@@ -25,7 +26,6 @@ import typer.testing
 
 from ngscale import cli, report, token_cache, tokens
 from ngscale.collisions import resumable
-from ngscale.commands import source
 
 PHASES = {"tokens": "cache/tokens", "ngrams": "cache/ngrams", "sweep": "cache/sweeps", "out": "out"}
 """Of one command, by the directory that it writes: all that it keeps, then its report."""
@@ -155,6 +155,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    importlib.import_module("ngscale.commands.source")  # once, before the forks
     report.can_draw = lambda: False  # figures are a second each
     os.cpu_count = lambda: 2  # what --max-memory holds depends on the threads
     token_cache.CHECKPOINT_S = 0.0

@@ -254,8 +254,23 @@ CONDITIONS: Mapping[str, Callable[[Shell, Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("condition", CONDITIONS)
-@pytest.mark.parametrize("verb", VERBS)
+QUICK = ("audit", "budget", "ids", "corpora list", "corpora build")
+"""Verbs whose runs are milliseconds: all their conditions are met in CI."""
+OF_ALL = ("--help", "--json", "| head", "unknown option")
+"""Conditions that every verb meets in CI; the others are slow where a run takes seconds."""
+CASES = [
+    pytest.param(
+        verb,
+        condition,
+        marks=[] if verb in QUICK or condition in OF_ALL else [pytest.mark.slow],
+        id=f"{verb}-{condition}",
+    )
+    for verb in VERBS
+    for condition in CONDITIONS
+]
+
+
+@pytest.mark.parametrize(("verb", "condition"), CASES)
 def test_a_verb_in_a_shell(
     verb: str,
     condition: str,
