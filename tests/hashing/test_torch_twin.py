@@ -246,6 +246,22 @@ def test_floats_serve_where_all_sums_fit_them_only() -> None:
     assert [NgramHash(spec).reduce_products for spec in arithmetics()[:3]] == [False, False, True]
 
 
+def test_floats_serve_up_to_sums_of_2_53() -> None:
+    """Ids below 2**27, weights 1 and 2**26 - 1, 2**26 rows: (2**27 - 1) 2**26 + 2**26 = 2**53."""
+    spec = longcat_spec(
+        vocab_size=2**27, max_order=2, num_subtables=1, table_rows=(2**26,), policy=policy_of(None)
+    )
+    spec = replace(spec, hash=PolynomialHash(base=2**26 - 1))
+    beyond = replace(spec, vocab_size=2**27 + 1)
+    assert (NgramHash(spec).dtype, NgramHash(beyond).dtype) == (torch.float64, torch.int64)
+    reserved = replace(spec, vocab_size=2**20, table_rows=(2**27 + 1,))  # its first row is an id
+    assert NgramHash(reserved).dtype == torch.int64
+    tokens = [2**27 - 1, 2**27 - 1, 0, 2**27 - 1]
+    assert NgramHash(spec)(torch.tensor([tokens])).tolist() == [
+        exact(Case(spec, tokens, None, None))
+    ]
+
+
 @settings(max_examples=300)
 @given(st.integers(1, 2**31 - 1), st.integers(0, 2**53 - 1), st.integers(0, 2))
 def test_the_rounded_quotient_has_the_exact_floor(rows: int, number: int, below: int) -> None:
@@ -347,6 +363,7 @@ def test_a_cast_or_a_move_leaves_the_constants_exact() -> None:
     spec, tokens = arithmetics()[0], ids_of(arithmetics()[0], 40)
     expected = NgramHash(spec)(tokens)
     assert torch.equal(NgramHash(spec).to(torch.bfloat16)(tokens), expected)
+    assert NgramHash(spec).to("cpu").dtype == torch.float64
     assert torch.equal(NgramHash(spec).half()(tokens), expected)
     with torch.device("meta"):
         twin = NgramHash(spec)
