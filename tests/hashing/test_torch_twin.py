@@ -20,6 +20,7 @@ from ngscale.policy import Policy, RowZero
 from ngscale.spec import NgramSpec, PolynomialHash, XorHash, longcat_spec
 from ngscale.vectors import Vector, read_vectors
 from tests.designs import policy_of
+from tests.hashing.test_definition import PADDED
 from tests.specs import Case, cases
 
 GOLDEN = read_vectors(Path(__file__).parent.parent / "golden" / "vectors.json")
@@ -106,6 +107,10 @@ def test_parts_equal_the_whole(case: Case, data: st.DataObject) -> None:
     length = len(case.tokens)
     cuts = sorted(data.draw(st.sets(st.integers(1, length - 1)))) if length > 1 else []
     assert streamed(case, cuts).tolist() == [exact(case)]
+
+
+def test_padding_sees_nothing_not_even_padding() -> None:
+    assert whole(PADDED).tolist() == streamed(PADDED, [1, 2]).tolist() == [exact(PADDED)]
 
 
 def policies() -> list[Policy]:
@@ -196,6 +201,22 @@ def test_a_state_holds_what_the_next_position_sees() -> None:
     assert twin.advance(torch.tensor([[5, 2, 6]])).ids.tolist() == [[-1, -1, 6]]
     assert twin.advance(torch.tensor([[5]])).ids.tolist() == [[-1, -1, 5]]
     assert twin.advance(torch.tensor([[5, 6, 2]])).ids.tolist() == [[-1, -1, -1]]
+
+
+@pytest.mark.parametrize("policy", policies()[:6], ids=range(6))
+def test_states_behind_each_token_are_those_behind_the_first_so_many(policy: Policy) -> None:
+    twin, tokens = NgramHash(small_spec(policy)), batch(length=30)
+    each = twin.advance_each(tokens)
+    expected = [twin.advance(tokens[:, : t + 1]).ids for t in range(30)]
+    assert torch.equal(each, torch.stack(expected, dim=1))
+    later = twin.advance_each(tokens[:, 20:], twin.advance(tokens[:, :20]))
+    assert torch.equal(later, each[:, 20:])
+
+
+def test_unigrams_have_states_of_no_ids() -> None:
+    spec = replace(small_spec(policy_of(2)), table_orders=(1,), table_rows=(97,))
+    assert NgramHash(spec).advance_each(batch()).shape == (3, 50, 0)
+    assert NgramHash(spec).advance(batch()).ids.shape == (3, 0)
 
 
 def arithmetics() -> list[NgramSpec]:

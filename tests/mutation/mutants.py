@@ -23,6 +23,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
@@ -207,12 +208,14 @@ def _child(finder: _Mutated | None, work: _Work, seconds: Mapping[str, float]) -
     plugin = _Order(seconds)
     target = TARGETS[work.module]
     arguments = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not gpu"]
+    # Hypothesis is imported before pytest here.
+    arguments += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     arguments += ["-k", f"not ({target.without})"] * bool(target.without)
     arguments += [f"--hypothesis-profile={work.profile}"]
     arguments += [f"tests/{name}" for name in target.tests]
     code = int(pytest.main(arguments, plugins=[plugin]))
     if finder is None:
-        work.out.write_text(json.dumps(plugin.seconds), "utf-8")
+        work.out.write_text(json.dumps([plugin.seconds, sorted(sys.modules)]), "utf-8")
     return code
 
 
@@ -264,7 +267,9 @@ class _Baselines:
             code, took = _fork(None, work, {}, 3600)
             if code:
                 raise RuntimeError(f"{work.module}: its tests fail unchanged\n{work.end()}")
-            self.known[work] = json.loads(work.out.read_text("utf-8")), took
+            of_tests, imported = json.loads(work.out.read_text("utf-8"))
+            self.known[work] = of_tests, took
+            _import_libraries(imported)
         seconds, unchanged = self.known[work]
         limit = MAX_CPU_FACTOR * unchanged + MAX_CPU_EXTRA_S
         code, took = _fork(_Mutated(mutant), work, seconds, limit)
@@ -320,13 +325,18 @@ def main() -> None:
     print(f"{killed} of {len(verdicts)} killed, {killed / len(verdicts):.1%}")
 
 
+def _import_libraries(names: Sequence[str]) -> None:
+    """What a child would import anew for every mutant."""
+    for name in names:
+        if name.split(".")[0] not in ("ngscale", "reports", "tests", "__main__"):
+            with suppress(Exception):
+                importlib.import_module(name)
+
+
 def _prepare() -> None:
-    """Imports what no mutant changes, once, on one thread and with kernels in Python."""
+    """One thread, kernels as Python, and the profiles of Hypothesis."""
     os.environ |= {"NUMBA_DISABLE_JIT": "1", "OMP_NUM_THREADS": "1"}
     os.chdir(ROOT)
-    import numba  # noqa: F401
-    import scipy.optimize
-    import scipy.stats  # noqa: F401
     import torch
     from hypothesis import HealthCheck, Phase, settings
 
