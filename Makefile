@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := demo-report
 
-.PHONY: help demo test check lint docs docs-check slow gpu bench reports e1 e2 e3 e4 e5 e6 clean
+.PHONY: help demo test check lint docs docs-check slow coverage mutants gpu bench reports e1 e2 e3 e4 e5 e6 clean
 
 help:
 	@echo "make demo   a report on the embedded text in two minutes"
 	@echo "make test   install what the tests need and run them"
 	@echo "make check  format, lint, types, imports, docs, tests"
 	@echo "make e1 .. e6  the experiments (finished cells are not trained again)"
+	@echo "make coverage | mutants  how much of the code the tests run, and notice"
 	@echo "make slow | gpu | bench | docs | clean"
 
 demo: $(VENV)/.installed-report
@@ -41,6 +42,17 @@ docs-check: $(VENV)/.installed-dev
 
 slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m "slow"
+
+# An hour: kernels run as Python.
+coverage: $(VENV)/.installed-dev
+	$(BIN)/coverage erase
+	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -p tests.time_limit \
+		--hypothesis-profile=brief -m "not slow and not gpu"
+	$(BIN)/coverage combine
+	$(BIN)/coverage report
+
+mutants: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.mutation.mutants
 
 gpu: $(VENV)/.installed-dev
 	$(BIN)/pytest -m "gpu"

@@ -1,4 +1,7 @@
-"""Hypothesis without deadlines (Numba compiles inside the first example), reproducible examples."""
+"""Hypothesis without deadlines (Numba compiles inside the first example), reproducible examples.
+
+``make coverage`` takes its profile of few examples, for without compiled kernels they are slow.
+"""
 
 import os
 from pathlib import Path
@@ -14,6 +17,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 settings.register_profile("ngscale", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("brief", max_examples=10, deadline=None, derandomize=True)
 settings.load_profile("ngscale")
 
 

@@ -11,12 +11,14 @@ from ngscale import presets
 from ngscale.architectures import with_experts, with_keys
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design, read_design
+from ngscale.errors import SpecError
 from ngscale.params import (
     GROUPS,
     active_parameters,
     bytes_per_parameter,
     expert_only_equivalent,
     moe_of,
+    ngram_groups,
     parameter_equivalent_experts,
     parameter_equivalent_moe,
     parameter_groups,
@@ -24,7 +26,7 @@ from ngscale.params import (
 )
 from ngscale.row_counts import longcat_rows
 from ngscale.spec import longcat_spec
-from tests.designs import decoder_designs, policy_of
+from tests.designs import decoder_designs, ple_spec, policy_of
 
 LITE = read_design(presets.resolve("longcat-flash-lite"))
 LITE_SPARSE = read_design(presets.resolve("longcat-flash-lite-sparse"))
@@ -330,6 +332,70 @@ def test_only_the_layernorm_amplification_has_parameters() -> None:
     }
     assert totals["sqrt_d"] == totals["none"]
     assert totals["layernorm"] == totals["none"] + 48
+
+
+SHORTCUT = decoder_model(
+    DecoderConfig(
+        vocab_size=513,
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+        head_dim=10,
+        moe_intermediate_size=20,
+        num_experts=5,
+        num_experts_per_tok=2,
+        block="shortcut",
+        intermediate_size=24,
+    )
+)
+PLNE = replace(
+    longcat_spec(
+        vocab_size=513, max_order=3, num_subtables=1, table_rows=(97, 100), policy=policy_of(None)
+    ),
+    placement="plne",
+    layers=(1,),
+)
+
+
+def test_tables_in_a_dense_block_stand_for_its_up_projection() -> None:
+    """48 x 24 of it. PLE: a word table of width 24. PLNE: that, and two tables of half the width
+    with a projection each.
+    """
+    plain = parameter_groups(Design(model=SHORTCUT))
+    words = {"per_layer_embedding": 513 * 24, "dense_ffn": plain["dense_ffn"] - 48 * 24}
+    ple = Design(model=SHORTCUT, ngrams=(ple_spec(513, 1),))
+    assert parameter_groups(ple) == plain | words
+    tables = {"ngram_tables": 197 * 12, "ngram_projections": 2 * 24 * 12}
+    assert parameter_groups(Design(model=SHORTCUT, ngrams=(PLNE,))) == plain | words | tables
+
+
+def test_a_rank_holds_its_part_of_rows_words_and_up_projection() -> None:
+    design = Design(model=SHORTCUT, ngrams=(PLNE,))
+    held = ngram_groups(design, PLNE, None, tp=2, shards=3)
+    assert held == {
+        "ngram_tables": 66 * 12,
+        "ngram_projections": 2 * 24 * 12,
+        "per_layer_embedding": 257 * 24,
+        "dense_ffn": -48 * 24 // 2,
+    }
+
+
+def test_a_model_without_experts_is_active_whole_and_has_no_equivalent() -> None:
+    """Llama 3.1 8B: 8,030,261,248 published, two matrices of 128,256 x 4,096 among them."""
+    dense = read_design(presets.resolve("llama-3.1-8b"))
+    active = active_parameters(dense)
+    assert active["with_embedding_and_head"].at == {0: 8_030_261_248}
+    assert active["without_embedding_or_head"].at == {0: 8_030_261_248 - 2 * 128_256 * 4096}
+    with pytest.raises(SpecError, match="has no experts whose number could vary"):
+        parameter_equivalent_experts(dense)
+
+
+def test_active_counts_are_by_every_number_of_real_experts() -> None:
+    slot = 14 * 3 * 3072 * 1024
+    at = active_parameters(LITE)["with_projections"].at
+    assert sorted(at) == list(range(13))
+    assert {at[real + 1] - at[real] for real in range(12)} == {slot}
 
 
 def test_fewer_zero_experts_than_slots_keep_some_real_ones_active() -> None:

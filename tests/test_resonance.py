@@ -11,6 +11,7 @@ from ngscale.resonance import (
     gcd_with_base,
     lattice_length,
     lattice_lengths,
+    name_by_vector,
     nearest_fraction,
     nearest_fractions,
     nearest_rows,
@@ -48,6 +49,33 @@ def test_nearest_fraction_minimises_the_lattice_distance(rows: int, base: int) -
 def test_fractions_between_are_reduced_sorted_and_complete() -> None:
     found = [Fraction(p, q) for p, q in fractions_between(30, 31)]
     assert found == sorted({Fraction(p, q) for q in range(1, 7) for p in range(30 * q, 31 * q + 1)})
+
+
+def test_fractions_of_low_sizes_begin_at_a_sixth() -> None:
+    """Farey's sequence of order 6, without 0."""
+    assert fractions_between(0, 1) == [
+        *((1, 6), (1, 5), (1, 4), (1, 3), (2, 5), (1, 2)),
+        *((3, 5), (2, 3), (3, 4), (4, 5), (5, 6), (1, 1)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "base", "name"),
+    [
+        (4_063_232, 131_072, "31 x V0"),
+        (13_107_201, 131_072, "100 x V0 + 1"),
+        (3_997_828, 131_072, "61/2 x V0 + 132"),
+        (1_599_079, 131_072, "61/5 x V0 + 1"),
+        (1_603_142, 131_072, "159/13 x V0 + 31"),
+        (3_778_937, 131_072, "173/6 x V0 - 306"),
+        (1_000, 10, "100.000 x V0"),
+    ],
+)
+def test_a_size_is_named_by_its_shortest_vector(rows: int, base: int, name: str) -> None:
+    """Vectors of HASHING section 11, (A, B) with A V + B = q M: p/q is A/q and the offset B/q. At
+    1,000 rows of base 10 it is (1, -10), which is no fraction.
+    """
+    assert name_by_vector(rows, base) == name
 
 
 @pytest.mark.parametrize(
@@ -91,6 +119,7 @@ def test_shortest_vectors_are_the_published_ones(
 def test_the_shortest_vector_is_shortest_by_brute_force(rows: int, base: int) -> None:
     found = shortest_vector(rows, base)
     assert (found[0] * base + found[1]) % rows == 0
+    assert found[0] > 0 or (found[0] == 0 and found[1] > 0)
     best = min(
         a * a + b * b
         for a in range(21)

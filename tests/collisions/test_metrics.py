@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,6 +46,9 @@ def test_private_rows_are_pure_and_one_row_is_as_impure_as_counts_allow() -> Non
     alone = measure(table, Polynomial(base=7), 1)
     counts = table.counts
     assert (alone.occupied, alone.colliding) == (1, table.distinct)
+    assert alone.purity is not None
+    assert alone.impurity == 1 - alone.purity
+    assert replace(alone, purity=None).impurity is None
     assert alone.purity == pytest.approx(float(np.sum(counts**2) / np.sum(counts) ** 2))
 
 

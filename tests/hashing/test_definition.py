@@ -64,6 +64,29 @@ def test_rows_do_not_depend_on_where_the_kernel_cuts() -> None:
     assert whole[cut - 60 + first : cut + 60].tolist() == around[first:]
 
 
+PADDED = Case(
+    longcat_spec(
+        vocab_size=50,
+        max_order=3,
+        num_subtables=1,
+        table_rows=(997, 1009),
+        policy=Policy(documents="segment_ids", fill=7),
+    ),
+    [5, 6, 8, 9, 4],
+    [-1, -1, -1, 0, 0],
+    None,
+)
+
+
+def test_padding_sees_nothing_not_even_padding() -> None:
+    spec, tokens, segments, _ = PADDED
+    alone = [row_ids_exact([token], spec)[0] for token in tokens]
+    exact = row_ids_exact(tokens, spec, segments=segments)
+    assert exact[:4] == alone[:4]
+    assert exact[4] != alone[4]
+    assert fast(PADDED) == exact
+
+
 def test_an_undecided_fill_is_refused() -> None:
     spec = longcat_spec(
         vocab_size=50, max_order=2, num_subtables=1, table_rows=(97,), policy=policy_of(2)

@@ -20,6 +20,7 @@ from ngscale.policy import Policy, RowZero
 from ngscale.spec import NgramSpec, PolynomialHash, XorHash, longcat_spec
 from ngscale.vectors import Vector, read_vectors
 from tests.designs import policy_of
+from tests.hashing.test_definition import PADDED
 from tests.specs import Case, cases, sample_policies
 
 GOLDEN = read_vectors(Path(__file__).parent.parent / "golden" / "vectors.json")
@@ -108,6 +109,10 @@ def test_parts_equal_the_whole(case: Case, data: st.DataObject) -> None:
     assert streamed(case, cuts).tolist() == [exact(case)]
 
 
+def test_padding_sees_nothing_not_even_padding() -> None:
+    assert whole(PADDED).tolist() == streamed(PADDED, [1, 2]).tolist() == [exact(PADDED)]
+
+
 def small_spec(policy: Policy) -> NgramSpec:
     return longcat_spec(
         vocab_size=11, max_order=4, num_subtables=1, table_rows=(97, 101, 103), policy=policy
@@ -180,6 +185,22 @@ def test_a_state_holds_what_the_next_position_sees() -> None:
     assert twin.advance(torch.tensor([[5, 6, 2]])).ids.tolist() == [[-1, -1, -1]]
 
 
+@pytest.mark.parametrize("policy", policies()[:6], ids=range(6))
+def test_states_behind_each_token_are_those_behind_the_first_so_many(policy: Policy) -> None:
+    twin, tokens = NgramHash(small_spec(policy)), batch(length=30)
+    each = twin.advance_each(tokens)
+    expected = [twin.advance(tokens[:, : t + 1]).ids for t in range(30)]
+    assert torch.equal(each, torch.stack(expected, dim=1))
+    later = twin.advance_each(tokens[:, 20:], twin.advance(tokens[:, :20]))
+    assert torch.equal(later, each[:, 20:])
+
+
+def test_unigrams_have_states_of_no_ids() -> None:
+    spec = replace(small_spec(policy_of(2)), table_orders=(1,), table_rows=(97,))
+    assert NgramHash(spec).advance_each(batch()).shape == (3, 50, 0)
+    assert NgramHash(spec).advance(batch()).ids.shape == (3, 0)
+
+
 def arithmetics() -> list[NgramSpec]:
     """Every arithmetic, the exact polynomial in floats, below 2**63 and above it."""
     lite = longcat_spec(
@@ -226,6 +247,22 @@ def test_floats_serve_where_all_sums_fit_them_only() -> None:
     dtypes = [NgramHash(spec).dtype for spec in arithmetics()]
     assert dtypes == [torch.float64] + [torch.int64] * 6
     assert [NgramHash(spec).reduce_products for spec in arithmetics()[:3]] == [False, False, True]
+
+
+def test_floats_serve_up_to_sums_of_2_53() -> None:
+    """Ids below 2**27, weights 1 and 2**26 - 1, 2**26 rows: (2**27 - 1) 2**26 + 2**26 = 2**53."""
+    spec = longcat_spec(
+        vocab_size=2**27, max_order=2, num_subtables=1, table_rows=(2**26,), policy=policy_of(None)
+    )
+    spec = replace(spec, hash=PolynomialHash(base=2**26 - 1))
+    beyond = replace(spec, vocab_size=2**27 + 1)
+    assert (NgramHash(spec).dtype, NgramHash(beyond).dtype) == (torch.float64, torch.int64)
+    reserved = replace(spec, vocab_size=2**20, table_rows=(2**27 + 1,))  # its first row is an id
+    assert NgramHash(reserved).dtype == torch.int64
+    tokens = [2**27 - 1, 2**27 - 1, 0, 2**27 - 1]
+    assert NgramHash(spec)(torch.tensor([tokens])).tolist() == [
+        exact(Case(spec, tokens, None, None))
+    ]
 
 
 @settings(max_examples=300)
@@ -331,6 +368,7 @@ def test_a_cast_or_a_move_leaves_the_constants_exact() -> None:
     spec, tokens = arithmetics()[0], ids_of(arithmetics()[0], 40)
     expected = NgramHash(spec)(tokens)
     assert torch.equal(NgramHash(spec).to(torch.bfloat16)(tokens), expected)
+    assert NgramHash(spec).to("cpu").dtype == torch.float64
     assert torch.equal(NgramHash(spec).half()(tokens), expected)
     with torch.device("meta"):
         twin = NgramHash(spec)
