@@ -185,7 +185,7 @@ def test_a_state_holds_what_the_next_position_sees() -> None:
     assert twin.advance(torch.tensor([[5, 6, 2]])).ids.tolist() == [[-1, -1, -1]]
 
 
-@pytest.mark.parametrize("policy", policies()[:6], ids=range(6))
+@pytest.mark.parametrize("policy", sample_policies()[:6], ids=range(6))
 def test_states_behind_each_token_are_those_behind_the_first_so_many(policy: Policy) -> None:
     twin, tokens = NgramHash(small_spec(policy)), batch(length=30)
     each = twin.advance_each(tokens)
