@@ -44,6 +44,10 @@ class _Group(TyperGroup):
             if ctx.params.get("debug") or type(error).__module__.startswith("typer"):
                 raise
             code, line = _describe(error)
+            if "huggingface_hub" in sys.modules:  # else nobody was asked
+                from ngscale.hub import without_token
+
+                line = without_token(line)
             print(printable(line), file=sys.stderr)
             raise typer.Exit(code) from None
 

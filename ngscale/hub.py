@@ -19,6 +19,8 @@ _MODEL_FILES = ["config.json", "tokenizer.json", "tekken.json", "*.safetensors",
 _OTHER_FILES = ["*/*", "consolidated*"]
 """Weights once more, in folders or as their authors keep them."""
 _MODEL = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_NOT_REACHED = "LocalEntryNotFoundError"
+"""What the library says of a hub that answers with a fault: that a file is not on this machine."""
 _PINNED = re.compile(r"hf://datasets/.+@[0-9a-f]{40}/.+")
 
 
@@ -136,13 +138,16 @@ def fetch_model(name: str) -> Path:
     return Path(found)
 
 
-def _line(error: Exception) -> str:
-    """What the hub library says, without the token, should the server have repeated it."""
+def without_token(line: str) -> str:
+    """A line without the hub's token, should a server have repeated it."""
     from huggingface_hub import get_token
 
-    line = " ".join(str(error).split())
     token = get_token()
     return line.replace(token, "***") if token else line
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 @contextmanager
@@ -152,6 +157,8 @@ def _told_in_our_words(source: str) -> Iterator[None]:
     except ConnectionError as error:
         raise NetworkError(f"{source}: cannot be reached: {_line(error)}") from error
     except (ValueError, FileNotFoundError) as error:
+        if _NOT_REACHED in str(error):
+            raise NetworkError(f"{source}: cannot be reached: {_line(error)}") from error
         raise InputError(f"{source}: {_line(error)}") from error
     except OSError as error:  # what the hub library makes of an HTTP status
         raise NetworkError(f"{source}: cannot be read: {_line(error)}") from error
