@@ -7,6 +7,7 @@ import pytest
 from ngscale.budget.allocation import (
     LABEL,
     Anchor,
+    _interval,
     allocation_json,
     allocation_section,
     estimate,
@@ -75,6 +76,10 @@ def test_the_band_holds_the_curve_and_is_the_same_every_time() -> None:
         assert low <= middle <= high
     assert first["change"][0] == 0
     assert min(first["change"]) < -0.003
+
+
+def test_the_band_leaves_out_a_fortieth_on_either_side() -> None:
+    assert _interval(list(range(1_000))) == (25, 974)
 
 
 def test_outside_the_hull_there_is_no_evidence() -> None:

@@ -9,6 +9,7 @@ from ngscale.decode.measure import Setting
 from ngscale.decode.reject_run import (
     Drafts,
     auc,
+    auc_interval,
     calibrate,
     cut,
     evaluate,
@@ -66,6 +67,13 @@ def test_tokens_behind_the_first_that_fell_tell_nothing() -> None:
     drafts = Drafts({"head": np.zeros((3, 3))}, np.array([0, 1, 3]), np.arange(3))
     expected = [[True, False, False], [True, True, False], [True, True, True]]
     assert reached(drafts).tolist() == expected
+
+
+def test_a_score_that_knows_what_stands_has_an_auc_of_1() -> None:
+    accepted = np.array([0, 1, 2, 3, 1])
+    knows = np.where(np.arange(3) < accepted[:, None], 1.0, 0.0)
+    drafts = Drafts({"knows": knows}, accepted, np.arange(5))
+    assert auc_interval(drafts, "knows") == (1.0, 1.0, 1.0)
 
 
 def test_recorded_drafts_are_those_of_the_run() -> None:
