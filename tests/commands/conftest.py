@@ -17,7 +17,7 @@ from ngscale.records import dump_json
 from tests.reliability.schemas import check
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _printed_documents() -> Iterator[None]:
     kept = os.environ.get("NGSCALE_PRINTED")
 
