@@ -85,6 +85,7 @@ def test_an_artefact_on_a_full_disk(plain: Any, name: str, room: str) -> None:
     is_exit_6_and_nothing_is_lost(name, plain[name][room])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", ROOM)
 @pytest.mark.parametrize("name", WITH_TORCH)
 def test_an_artefact_of_training_on_a_full_disk(with_torch: Any, name: str, room: str) -> None:
