@@ -134,7 +134,7 @@ def fetch_model(name: str) -> Path:
                 repository, allow_patterns=_MODEL_FILES, ignore_patterns=_OTHER_FILES
             )
         except errors.LocalEntryNotFoundError as error:  # also a ValueError
-            raise NetworkError(f"{name}: cannot be reached: {_line(error)}") from error
+            raise NetworkError(f"{name}: cannot be reached: {told(error)}") from error
     return Path(found)
 
 
@@ -146,8 +146,9 @@ def without_token(line: str) -> str:
     return line.replace(token, "***") if token else line
 
 
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def told(error: Exception) -> str:
+    """What the hub library says; a plan writes it into its report."""
+    return without_token(" ".join(str(error).split()))
 
 
 @contextmanager
@@ -155,10 +156,10 @@ def _told_in_our_words(source: str) -> Iterator[None]:
     try:
         yield
     except ConnectionError as error:
-        raise NetworkError(f"{source}: cannot be reached: {_line(error)}") from error
+        raise NetworkError(f"{source}: cannot be reached: {told(error)}") from error
     except (ValueError, FileNotFoundError) as error:
         if _NOT_REACHED in str(error):
-            raise NetworkError(f"{source}: cannot be reached: {_line(error)}") from error
-        raise InputError(f"{source}: {_line(error)}") from error
+            raise NetworkError(f"{source}: cannot be reached: {told(error)}") from error
+        raise InputError(f"{source}: {told(error)}") from error
     except OSError as error:  # what the hub library makes of an HTTP status
-        raise NetworkError(f"{source}: cannot be read: {_line(error)}") from error
+        raise NetworkError(f"{source}: cannot be read: {told(error)}") from error

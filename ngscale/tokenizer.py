@@ -213,19 +213,21 @@ def _download(name: str) -> Path:
             found = Path(hf_hub_download(repository, file))
         except (errors.RepositoryNotFoundError, errors.RemoteEntryNotFoundError) as error:
             if file == _FILES[-1]:
-                raise InputError(f"{name}: no {' or '.join(_FILES)} there: {error}") from error
+                raise InputError(
+                    f"{name}: no {' or '.join(_FILES)} there: {hub.told(error)}"
+                ) from error
             continue
         except errors.HFValidationError as error:
-            raise InputError(f"{name}: is no hub id: {error}") from error
+            raise InputError(f"{name}: is no hub id: {hub.told(error)}") from error
         except OSError as error:
-            raise NetworkError(f"{name}: cannot be reached: {error}") from error
+            raise NetworkError(f"{name}: cannot be reached: {hub.told(error)}") from error
         break
     try:
         hf_hub_download(repository, "config.json")
     except errors.EntryNotFoundError:
         pass
     except OSError as error:
-        raise NetworkError(f"{name}: cannot be reached: {error}") from error
+        raise NetworkError(f"{name}: cannot be reached: {hub.told(error)}") from error
     return found
 
 
