@@ -4,7 +4,6 @@ No rank, fingerprint or position: an n-gram of any order is packed whole, so wha
 exact, and what one range of buckets needs in memory does not depend on the other ranges.
 """
 
-import mmap
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,10 +23,11 @@ from ngscale.kernels.radix import (
     scatter_words,
     sort_buckets,
 )
+from ngscale.resident import AROUND_BYTES, give_back, let_go
 from ngscale.tokens import TokenStream
 
-_CHUNK_TOKENS = 2**22
-"""Tokens read at a time."""
+_CHUNK_TOKENS = 2**18
+"""Tokens that a thread reads at a time."""
 _TASK_GRAMS = 2**18
 """N-grams that a thread sorts or writes at a time, more only where a bucket is larger."""
 _BUCKET_GRAMS = 2**16
@@ -111,7 +111,8 @@ class BucketPlan:
         words, order = self.packing.num_words, self.packing.order
         bucket = largest * (16 + 8 * words + 9)
         block = min(grams, _TASK_GRAMS + largest) * (4 * order + 8)
-        return 8 * words * grams + len(self.spans) * (bucket + block)
+        mapped = min(4 * _CHUNK_TOKENS + AROUND_BYTES, 4 * self.spans[-1][1])
+        return 8 * words * grams + len(self.spans) * max(bucket + block, mapped)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -233,6 +234,8 @@ def sort_range(
     Raises:
         ResourceError: they are more than 32 bits can count.
     """
+    if plan.frugal:
+        give_back()
     low, high = buckets
     span_counts = plan.span_counts[:, low:high]
     starts = np.concatenate([[0], np.cumsum(span_counts.sum(axis=0))])
@@ -280,18 +283,11 @@ def _chunks(
     """(first position, positions, their tokens and up to ``ahead`` more), from span to span."""
     for first in range(*span, _CHUNK_TOKENS):
         end = min(first + _CHUNK_TOKENS, span[1])
-        yield first, end - first, stream.tokens[first : end + ahead].view(np.ndarray)
+        tokens = stream.tokens[first : end + ahead]
+        yield first, end - first, tokens.view(np.ndarray)
         if frugal:
-            _let_go(stream.tokens)
-
-
-def _let_go(tokens: UInt32[np.ndarray, " T"]) -> None:
-    """Unmap the pages of a read-only file; a later access maps them again."""
-    pages: object = tokens
-    while isinstance(pages, np.ndarray):
-        pages = pages.base
-    if getattr(tokens, "mode", "") == "r" and isinstance(pages, mmap.mmap):
-        pages.madvise(mmap.MADV_DONTNEED)
+            let_go(tokens)
+            let_go(stream.doc_starts)
 
 
 def _even_ranges(starts: Int64[np.ndarray, " n_plus_1"], size: int) -> list[tuple[int, int]]:

@@ -28,6 +28,7 @@ from ngscale.corpus import (
     split_suffix,
 )
 from ngscale.errors import DiskFullError, InputError, NgscaleError, ResourceError, UsageError
+from ngscale.resident import let_go
 from ngscale.tokenizer import DEFAULT_TOKENIZER as DEFAULT_TOKENIZER
 from ngscale.tokenizer import MAX_VOCAB_SIZE as MAX_VOCAB_SIZE
 from ngscale.tokenizer import Tokenizer as Tokenizer
@@ -84,6 +85,7 @@ class TokenStream:
         for start in range(0, self.num_tokens, _HASH_TOKENS):
             block = self.tokens[start : start + _HASH_TOKENS]
             digest.update(np.ascontiguousarray(block, dtype="<u4").data)
+            let_go(block)
         digest.update(self.doc_starts.astype("<i8").tobytes())
         return digest.hexdigest()
 

@@ -83,7 +83,7 @@ def cache(limit: int) -> Callable[[int], None]:
 def main() -> None:
     what, limit, directory = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     acts = {
-        "spilled": (count(limit, directory, spill=True), 5_000, 6_000_000),
+        "spilled": (count(limit, directory, spill=True), 5_000, 8_000_000),
         "in memory": (count(limit, directory, spill=False), 5_000, 6_000_000),
         "cache": (cache(limit), 2_000, 2_000_000),
     }
