@@ -25,6 +25,7 @@ from ngscale.commands import (
 from ngscale.errors import NgscaleError
 from ngscale.free_memory import expect_start
 from ngscale.printable import printable
+from ngscale.whole_files import FULL
 
 EXIT_CODES = """Exit codes: 0 ran; 1 internal error; 2 usage; 3 bad input file; 4 unsafe input
 refused; 5 network or authentication; 6 out of memory, disk or time; 7 a gate said no; 8 an
@@ -59,7 +60,7 @@ def _describe(error: BaseException) -> tuple[int, str]:
             return error.exit_code, f"error: {' '.join(str(error).split())}"
         case KeyboardInterrupt():
             return 130, "interrupted"
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+        case OSError(errno=number) if number in FULL:
             place = f"{error.filename}: " if error.filename else ""
             return 6, f"error: {place}the disk is full"
         case _ if _is_out_of_memory(error):

@@ -16,6 +16,7 @@ from ngscale.errors import DiskFullError, InputError
 
 TEMPORARY = ".tmp-"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where no more can be written."""
 
 
 @contextmanager

@@ -5,7 +5,6 @@ as ``.step-00000200.partial``, synced, and renamed by the first rank once all ar
 name a reader finds is whole. Any number of ranks reads what any number has written.
 """
 
-import errno
 import json
 import os
 import shutil
@@ -31,6 +30,7 @@ from ngscale.model.run_checkpoint import (
 )
 from ngscale.records import dump_json
 from ngscale.train_small.distributed import ALONE, World, agreed, wait_for_all
+from ngscale.whole_files import FULL
 
 At = Callable[[str], None]
 """Told the name of each phase as it begins; tests kill the process there."""
@@ -157,7 +157,7 @@ def _as_ours(target: Path, error: OSError | CheckpointException) -> InputError |
     if isinstance(error, CheckpointException):
         causes = [failure[0] for failure in error.failures.values()]
     for cause in causes:
-        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        if getattr(cause, "errno", None) in FULL:
             return ResourceError(
                 f"{target}: the disk is full; make room and run the same command: it resumes "
                 "from the checkpoint before"
