@@ -4,6 +4,7 @@ import json
 import resource
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ngscale import ngrams
 from ngscale.cli import app
 from ngscale.collisions import sweep
 from ngscale.errors import ResourceError
-from ngscale.free_memory import expect, free_bytes
+from ngscale.free_memory import _START_BYTES, _VERBS, expect, free_bytes
 from ngscale.hashing.registry import make_scheme
 from tests.test_cli import VERBS
 from tests.test_ngrams import zipf_stream
@@ -28,6 +29,23 @@ ranges are then filled with n-grams where that bucket's buffers were, which a he
 """
 LADDER = (2**28, 2**29, 2**30, 2**31, 2**32)
 ENDS = (0, 6)
+START = """
+import importlib, os, sys
+
+os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:2])  # before libraries count processors
+
+def status(key):
+    with open("/proc/self/status") as file:
+        return next(1024 * int(line.split()[1]) for line in file if line.startswith(key))
+
+import ngscale.cli
+
+before = status("VmSize")
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(status("VmPeak") - before)
+"""
+"""Address space that importing modules takes, on two processors at most."""
 
 
 def run(argv: list[str], address_space: int, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -134,8 +152,25 @@ def test_max_memory_is_kept_within_a_tenth(tmp_path: Path, checkout: Path, what:
     assert bool(found["error"]) == (what != "spilled")
 
 
+@LINUX
+@pytest.mark.parametrize("group", ["kernels", pytest.param("torch", marks=pytest.mark.slow)])
+def test_a_start_up_figure_is_what_the_libraries_take_and_not_twice_that(group: str) -> None:
+    kernels = resources.files("ngscale.kernels").iterdir()
+    modules = {
+        "kernels": [f"ngscale.kernels.{Path(path.name).stem}" for path in kernels],
+        "torch": ["ngscale.train_small.run", "ngscale.probe.run", "ngscale.decode.run"],
+    }[group]
+    done = subprocess.run(
+        [sys.executable, "-c", START, *(name for name in modules if "__" not in name)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    needed = int(done.stdout)
+    assert needed <= _START_BYTES[group] <= 2 * needed
+
+
 def test_every_verb_has_its_start_up_figure() -> None:
-    from ngscale.free_memory import _VERBS
 
     named = {group.name for group in app.registered_groups}
     assert {*_VERBS} == {*VERBS, *named}
