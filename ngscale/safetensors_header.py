@@ -7,7 +7,7 @@ is checked, and nothing outside the checkpoint's directory is opened. Standard l
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -139,6 +139,14 @@ def weight_files(directory: Path) -> list[Path]:
     if absent := next((file.name for file in files if not file.is_file()), None):
         raise InputError(f"{index}: {absent}: no such file; the shard is missing")
     return files
+
+
+def not_finite(source: str, name: str, place: Sequence[int], value: float) -> InputError:
+    """The error of a weight that is no finite float32; ``place`` is its index in the tensor."""
+    return InputError(
+        f"{source}: {name}: {list(place)}: is {value:g}, must be a finite float32; get the file "
+        "again"
+    )
 
 
 def inside(directory: Path, name: str) -> Path:

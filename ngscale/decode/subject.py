@@ -16,7 +16,6 @@ from ngscale.model.checkpoint import CONFIG_NAME, load_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.model.device import pick_device
 from ngscale.model.embedding import NgramEmbedding
-from ngscale.model.stored import check_finite
 from ngscale.safetensors_header import weight_files
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -92,9 +91,8 @@ def load_subject(directory: Path, *, device: str, dtype: str) -> Subject:
     """Read a checkpoint of ngscale's decoder or of LongCat-Flash.
 
     Raises:
-        InputError: it is missing, broken or of another family.
+        InputError: it is missing, broken or of another family, or a weight is not finite.
         UnsafeInputError: its weights are pickled, or a name leads out of the directory.
-        NoResultError: a weight is not finite.
         UsageError: device or dtype is not there.
     """
     stored = dtype_of(dtype)
@@ -102,8 +100,6 @@ def load_subject(directory: Path, *, device: str, dtype: str) -> Subject:
         raise InputError(f"{directory}: no such directory; decode takes a checkpoint's directory")
     place = pick_device(device)
     decoder, design = load_decoder(directory)
-    for name, weight in decoder.state_dict().items():
-        check_finite(weight, name, str(directory))
     longest = design.model.config.get("max_position_embeddings")
     files = [directory / CONFIG_NAME, *weight_files(directory)]
     return Subject(

@@ -20,7 +20,7 @@ from ngscale.errors import InputError
 from ngscale.model.embedding import NgramEmbedding
 from ngscale.model.initialise import fill_normal
 from ngscale.model.loss import linear_cross_entropy
-from ngscale.model.stored import check_finite, open_tensors
+from ngscale.model.stored import open_tensors
 from ngscale.records import dump_json, write_atomic
 from ngscale.safetensors_header import read_metadata
 
@@ -200,12 +200,11 @@ def _resumed(
 
 def _tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
-        tensors = {name: tensor.to() for name, tensor in open_tensors(path).items()}
+        stored = open_tensors(path)
         metadata = read_metadata(path)
     except InputError as error:
         raise InputError(f"{error}; this is no draft head, remove it") from error
-    for name, tensor in tensors.items():
-        check_finite(tensor, name, str(path))
+    tensors = {name: tensor.to() for name, tensor in stored.items()}
     if "up.weight" not in tensors:
         raise InputError(f"{path}: up.weight: is missing; this is no draft head")
     return tensors, metadata

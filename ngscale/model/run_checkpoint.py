@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 
 from ngscale import strict_json
 from ngscale.errors import InputError
+from ngscale.model.stored import are_finite, open_tensors
 from ngscale.safetensors_header import inside, read_headers
 
 DOCUMENT = "training.json"
@@ -99,7 +100,7 @@ def load_tensors(
     """Read into ``targets``, in place; the names, types and shapes have been compared.
 
     Raises:
-        InputError: a file is damaged.
+        InputError: a file is damaged, or a number is not finite.
     """
     try:
         with quiet():
@@ -111,6 +112,19 @@ def load_tensors(
             )
     except (CheckpointException, SafetensorError, OSError, RuntimeError, KeyError) as error:
         raise damaged(saved.path, str(error)) from error
+    for target in targets.values():
+        if not are_finite(target.to_local() if hasattr(target, "to_local") else target):
+            _refuse_numbers(saved)
+
+
+def _refuse_numbers(saved: Saved) -> None:
+    """Read it once more, by what can name the file and the place in it."""
+    try:
+        for path in sorted(saved.path.glob("*.safetensors")):
+            for tensor in open_tensors(path).values():
+                tensor.to()
+    except InputError as error:
+        raise InputError(f"{error}; {_WAY_OUT}") from error
 
 
 def check_sizes(

@@ -3,20 +3,22 @@
 Read, not mapped: pages of a memory map count as the process's memory.
 """
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import EllipsisType
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ngscale.errors import InputError, NoResultError
-from ngscale.safetensors_header import TensorHeader, inside, read_headers
+from ngscale.errors import InputError
+from ngscale.safetensors_header import TensorHeader, inside, not_finite, read_headers
 
 CHUNK_BYTES = 8 * 2**20
 """Held beside the tensor while it is read."""
+
+LARGEST = torch.finfo(torch.float32).max
 
 DTYPES = {
     "BOOL": torch.bool,
@@ -59,7 +61,7 @@ class StoredTensor:
         """Read it into a tensor of ``dtype`` (else its own).
 
         Raises:
-            InputError: the file ends too early.
+            InputError: the file ends too early, or holds a number that is no finite float32.
         """
         dtype = dtype or DTYPES[self.header.dtype]
         return self.read_into(torch.empty(self.header.shape, dtype=dtype, device=device))
@@ -68,11 +70,11 @@ class StoredTensor:
         """Read it, some megabytes at a time, into ``out`` of its shape.
 
         Raises:
-            InputError: the file ends too early.
+            InputError: as ``to``.
         """
         header, stored = self.header, DTYPES[self.header.dtype]
         flat = out.view(-1)
-        step = CHUNK_BYTES // stored.itemsize
+        step = CHUNK_BYTES // max(4, stored.itemsize)  # F8 is looked through as float32
         path = inside(self.directory, header.file)
         with path.open("rb", buffering=0) as file:
             file.seek(header.begin)
@@ -81,6 +83,7 @@ class StoredTensor:
                 data = part.view(torch.uint8).numpy().data
                 if file.readinto(data) < len(data):
                     raise InputError(f"{path}: {header.name}: is truncated")
+                check_finite(part, header.name, str(path), shape=header.shape, first=first)
                 flat[first : first + len(part)] = part
         return out
 
@@ -142,14 +145,37 @@ class StoredTensors(Mapping[str, Tensor]):
         return len(self.tensors)
 
 
-def check_finite(weight: Tensor, name: str, source: str) -> None:
-    """Refuse a model whose weights are broken.
+def are_finite(weight: Tensor) -> bool:
+    """Whether all its numbers are finite float32; whole numbers are."""
+    if not weight.is_floating_point() or not weight.numel():
+        return True
+    low, high = torch.aminmax(_comparable(weight))  # NaN if any is; isfinite would hold a copy
+    return bool(low.item() >= -LARGEST and high.item() <= LARGEST)
+
+
+def _comparable(weight: Tensor) -> Tensor:
+    return weight.float() if weight.dtype.itemsize == 1 else weight  # torch orders no F8
+
+
+def check_finite(
+    weight: Tensor,
+    name: str,
+    source: str,
+    *,
+    shape: Sequence[int] | None = None,
+    first: int = 0,
+) -> None:
+    """Refuse weights that are broken; of a tensor of ``shape``, those from element ``first``.
 
     Raises:
-        NoResultError: a number is not finite.
+        InputError: a number is no finite float32; names the first.
     """
-    if not weight.is_floating_point() or not weight.numel():
+    if are_finite(weight):
         return
-    low, high = torch.aminmax(weight)  # NaN if any is; isfinite would hold the weight once more
-    if not math.isfinite(low.item()) or not math.isfinite(high.item()):
-        raise NoResultError(f"{source}: {name}: has weights that are not finite")
+    flat = _comparable(weight).reshape(-1)
+    bad = ~flat.isfinite()
+    if flat.dtype == torch.float64:
+        bad |= flat.abs() > LARGEST
+    index = int(bad.nonzero()[0])
+    place = np.unravel_index(first + index, weight.shape if shape is None else tuple(shape))
+    raise not_finite(source, name, [int(i) for i in place], flat[index].item())

@@ -29,7 +29,7 @@ from ngscale.probe import load_transformers
 from ngscale.probe.load_gguf import find_gguf, load_gguf
 from ngscale.probe.load_own import stream_own
 from ngscale.probe.memory import memory_errors
-from ngscale.probe.streamed import NOT_RUN, LayerStream, Read, move_present
+from ngscale.probe.streamed import LayerStream, Read, move_present
 from ngscale.probe.structure import Structure, find_structure
 from ngscale.safetensors_header import TensorHeader, inside, read_headers, weight_files
 from ngscale.spec import Amplification
@@ -76,9 +76,9 @@ def load_checkpoint(
     (``torch.load(weights_only=True)``). ``stream`` reads a layer when it is run (``streamed``).
 
     Raises:
-        InputError: something is missing, malformed or of an unknown architecture.
+        InputError: something is missing, malformed or of an unknown architecture, or a weight is
+            not finite.
         UnsafeInputError: loading it would run code or leave the directory.
-        NoResultError: a weight is not finite.
         UsageError: ``stream`` is asked of what is not safetensors.
         MissingExtraError: transformers is needed and not installed.
         ResourceError: it does not fit in memory.
@@ -140,6 +140,7 @@ def _load_gguf(path: Path, device: torch.device, *, stream: bool) -> Checkpoint:
         raise UsageError(f"--stream: reads safetensors by range; {path.name} is read whole")
     with memory_errors(f"{path} in float32"):
         model: Any = load_gguf(path)
+        _check_finite(model, path)
         structure = _placed(model, device, str(path))
     vocab_size, hidden_size = _sizes(structure, None)
     return Checkpoint(
@@ -164,10 +165,13 @@ def _load_gguf(path: Path, device: torch.device, *, stream: bool) -> Checkpoint:
 def _placed(model: nn.Module, device: torch.device, source: str) -> Structure:
     """Move a whole model to its device; refuse one that probe cannot read."""
     model.to(device)
-    for name, weight in model.state_dict().items():
-        if not name.startswith(NOT_RUN):
-            check_finite(weight, name, source)
     return find_structure(model, source)
+
+
+def _check_finite(model: nn.Module, path: Path) -> None:
+    """As ``StoredTensor`` does, of weights that others have read from ``path``."""
+    for name, weight in model.state_dict().items():
+        check_finite(weight, name, str(path))
 
 
 def _name(directory: Path) -> str:
@@ -213,7 +217,9 @@ def _load_whole(
     if ours:
         return load_decoder(directory)
     if headers is None:
-        return load_transformers.load_pickled(directory), None
+        model = load_transformers.load_pickled(directory)
+        _check_finite(model, directory / PICKLE_NAME)
+        return model, None
     tensors = {name: StoredTensor(directory, header) for name, header in headers.items()}
     return load_transformers.load_stored(directory, tensors), None
 

@@ -13,7 +13,7 @@ from ngscale.model.checkpoint import is_longcats, plan_decoder
 from ngscale.model.decoder import Decoder
 from ngscale.model.embedding import NgramEmbedding, NgramTables
 from ngscale.model.longcat import load_all_but_tables, load_own_tensor, longcat_name, table_names
-from ngscale.model.stored import StoredTensor, StoredTensors, check_finite, planned
+from ngscale.model.stored import StoredTensor, StoredTensors, planned
 from ngscale.probe.streamed import Read, put
 from ngscale.probe.table_files import Rows, gather_rows
 
@@ -21,11 +21,9 @@ from ngscale.probe.table_files import Rows, gather_rows
 class StoredRows(nn.Module):
     """Stands for the ``tables`` of an n-gram module: reads from disk what a forward looks up."""
 
-    def __init__(
-        self, directory: Path, parts: Sequence[Rows], starts: Sequence[int], *, name: str
-    ) -> None:
+    def __init__(self, directory: Path, parts: Sequence[Rows], starts: Sequence[int]) -> None:
         super().__init__()
-        self.directory, self.parts, self.starts, self.name = directory, parts, starts, name
+        self.directory, self.parts, self.starts = directory, parts, starts
 
     def forward(self, ids: Int64[Tensor, "B T E"]) -> Float32[Tensor, "B T E d"]:
         """The rows ``ids``, which count from the first table's first row."""
@@ -35,7 +33,6 @@ class StoredRows(nn.Module):
             for i, (part, start) in enumerate(zip(self.parts, self.starts, strict=True))
         ]
         found = torch.from_numpy(np.stack(rows, axis=1)).to(ids.device)
-        check_finite(found, self.name, str(self.directory))
         return found.view(*ids.shape, -1)
 
 
@@ -62,8 +59,7 @@ def stream_own(
                 Rows(tensor=tensor.header, first=first, number=spec.readable_rows(i))
                 for i, (tensor, first) in enumerate(zip(stored, firsts, strict=True))
             ]
-            rows = StoredRows(directory, parts, spec.table_starts, name=own)
-            module.register_module("tables", rows)
+            module.register_module("tables", StoredRows(directory, parts, spec.table_starts))
     return decoder, design, _reader(decoder, directory, tensors, device, longcats=longcats)
 
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from ngscale.errors import InputError
-from ngscale.model.stored import check_finite
 from ngscale.probe.structure import Structure
 
 _M_MMAP_THRESHOLD = -3
@@ -90,8 +89,6 @@ class LayerStream:
                     f"{self._source}: {place.name}: could not be placed from the weights alone; "
                     "this architecture cannot be streamed, so leave out --stream"
                 )
-        for place in places:
-            check_finite(place.now, place.name, self._source)
 
 
 def _give_memory_back() -> None:

@@ -24,7 +24,7 @@ from jaxtyping import Float32, Int64
 from ngscale.config_reader import read_config
 from ngscale.errors import InputError
 from ngscale.ngram_config import DECODER_MODEL_TYPE, specs_of
-from ngscale.safetensors_header import TensorHeader, inside, read_headers
+from ngscale.safetensors_header import TensorHeader, inside, not_finite, read_headers
 from ngscale.spec import NgramSpec
 
 CHUNK_BYTES = 8 * 2**20
@@ -275,7 +275,7 @@ def read_rows(
     """The rows in order, some at a time: as float32, and as they are stored.
 
     Raises:
-        InputError: a file ends too early.
+        InputError: a file ends too early, or a number is not finite.
     """
     for part in parts:
         tensor = part.tensor
@@ -291,13 +291,30 @@ def read_rows(
                 if len(data) < number * width * dtype.itemsize:
                     raise InputError(f"{path}: {tensor.name}: is truncated")
                 stored = np.frombuffer(data, dtype=dtype).reshape(number, width)
-                yield _float32(stored, tensor.dtype), stored
+                found = _float32(stored, tensor.dtype)
+                _check_finite(found, path, tensor, part.first + start)
+                yield found, stored
 
 
 def _float32(stored: np.ndarray, dtype: str) -> Float32[np.ndarray, "R d"]:
     if dtype == "BF16":
         return (stored.astype(np.uint32) << 16).view(np.float32)
-    return stored.astype(np.float32)
+    with np.errstate(over="ignore"):  # what F64 holds beyond float32 is refused as infinite
+        return stored.astype(np.float32)
+
+
+def _check_finite(
+    rows: Float32[np.ndarray, "R d"],
+    path: Path,
+    tensor: TensorHeader,
+    numbers: int | Int64[np.ndarray, " R"],
+) -> None:
+    """Refuse what no table holds; ``numbers`` are those of ``rows`` in ``tensor``, or the first."""
+    if np.isfinite(rows.sum(dtype=np.float64)):  # of float32, which float64 sums without overflow
+        return
+    row, column = (int(i) for i in np.argwhere(~np.isfinite(rows))[0])
+    number = numbers + row if isinstance(numbers, int) else int(numbers[row])
+    raise not_finite(str(path), tensor.name, [number, column], float(rows[row, column]))
 
 
 def gather_rows(
@@ -306,7 +323,7 @@ def gather_rows(
     """The rows ``ids`` of a table of ``parts``, in any order; neighbours are read as one range.
 
     Raises:
-        InputError: a file ends too early.
+        InputError: a file ends too early, or a number is not finite.
     """
     distinct, inverse = np.unique(ids, return_inverse=True)
     found = np.empty((len(distinct), parts[0].tensor.shape[1]), dtype=np.float32)
@@ -336,6 +353,7 @@ def _gather(
                 raise InputError(f"{path}: {tensor.name}: is truncated")
             stored = np.frombuffer(data, dtype=dtype).reshape(stop - start, -1)
             found[low:high] = _float32(stored[ids[low:high] - start], tensor.dtype)
+    _check_finite(found, path, tensor, ids + part.first)
     return found
 
 

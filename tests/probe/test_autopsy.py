@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from ngscale.architectures.ngscale_moe import DecoderConfig, decoder_model
 from ngscale.design import Design
-from ngscale.errors import InputError, NoResultError, UnsafeInputError
+from ngscale.errors import InputError, UnsafeInputError
 from ngscale.hashing.definition import row_ids_exact
 from ngscale.model.checkpoint import save_decoder
 from ngscale.model.decoder import Decoder
@@ -407,7 +407,7 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path: Path) -> None:
     tables[1][33, 2] = np.nan
     save_longcat(tmp_path, tables)
     found = find_tables(tmp_path)
-    with pytest.raises(NoResultError, match="table 1: row 33: is not finite"):
+    with pytest.raises(InputError, match=r"embedders\.1\.weight: \[33, 2\]: is nan"):
         autopsy(tmp_path, found.tables[1], traffic=None, initializer_range=None)
 
 

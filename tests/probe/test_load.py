@@ -197,6 +197,16 @@ def test_pickled_tensors_are_read_where_asked(llama: Path) -> None:
     assert np.array_equal(probe(checkpoint).sublayers[5].write, expected.sublayers[5].write)
 
 
+def test_a_pickled_number_that_is_not_finite_is_malformed(llama: Path) -> None:
+    weights = llama / "model.safetensors"
+    tensors = load_file(weights)
+    weights.unlink()
+    tensors["model.norm.weight"][5] = float("nan")
+    torch.save(tensors, llama / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"pytorch_model\.bin: model\.norm\.weight: \[5\]: is nan"):
+        load_checkpoint(llama, device="cpu", allow_pickle=True)
+
+
 def test_a_pickle_that_would_run_code_runs_none(llama: Path) -> None:
     class Runs:
         def __reduce__(self) -> tuple[object, tuple[str]]:
@@ -258,12 +268,12 @@ def test_tensors_without_a_place_are_said(llama: Path, capfd: pytest.CaptureFixt
     assert said.out == ""
 
 
-def test_weights_that_are_not_finite_are_no_result(llama: Path) -> None:
+def test_weights_that_are_not_finite_are_malformed(llama: Path) -> None:
     path = llama / "model.safetensors"
     tensors = load_file(path)
     tensors["model.layers.1.mlp.down_proj.weight"][0, 0] = float("nan")
     save_file(tensors, path, metadata={"format": "pt"})
-    with pytest.raises(NoResultError, match=r"layers\.1\.mlp\.down_proj\.weight: has weights"):
+    with pytest.raises(InputError, match=r"layers\.1\.mlp\.down_proj\.weight: \[0, 0\]: is nan"):
         load(llama)
 
 

@@ -1,6 +1,7 @@
 """GGUF files, made in a moment by the package that also reads them."""
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,15 @@ def save_gguf(path: Path) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def test_a_number_that_is_not_finite_is_malformed(tmp_path: Path) -> None:
+    path = save_gguf(tmp_path / "tiny.gguf")
+    with path.open("r+b") as file:
+        file.seek(-4, os.SEEK_END)  # the last tensor's last number
+        file.write(np.float32(np.inf).tobytes())
+    with pytest.raises(InputError, match=r"tiny\.gguf: .*weight: \[.*\]: is inf, must be a finite"):
+        load_checkpoint(path, device="cpu")
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["file", "directory"])

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from ngscale.cli import app
 from ngscale.decode.table_head import TableHead
+from ngscale.safetensors_header import WEIGHTS_NAME
 from tests.commands.test_decode import small
 from tests.plan.small import write_config, write_text
 from tests.probe.models import edit_config
@@ -58,17 +59,22 @@ def checkpoint(directory: Path, name: str, value: float) -> Path:
 def probed_weight(directory: Path) -> Planted:
     made = checkpoint(directory, "norm.weight", NAN)
     argv = ["probe", str(made), "--corpus", write_text(directory), "--tokens", "40"]
-    return argv, 9, (str(made), "norm.weight")
+    return argv, 3, (str(made / WEIGHTS_NAME), "norm.weight: [")
 
 
 def table_row(directory: Path) -> Planted:
     made = checkpoint(directory, "embed_tokens.tables.weight", INFINITY)
-    return ["probe", str(made), "--tables"], 9, (str(made), "row ")
+    return (
+        ["probe", str(made), "--tables"],
+        3,
+        (str(made / WEIGHTS_NAME), "embed_tokens.tables.weight: ["),
+    )
 
 
 def decoded_weight(directory: Path) -> Planted:
     made = checkpoint(directory, "lm_head.weight", NAN)
-    return [*decode(made, directory), "--draft", "lookup"], 9, (str(made), "lm_head.weight")
+    named = str(made / WEIGHTS_NAME), "lm_head.weight: ["
+    return [*decode(made, directory), "--draft", "lookup"], 3, named
 
 
 def head(directory: Path) -> Planted:
@@ -78,7 +84,7 @@ def head(directory: Path) -> Planted:
     path = directory / "head.safetensors"
     save_file(tensors, path)
     argv = [*decode(made, directory), "--draft", "table", "--head", str(path)]
-    return argv, 9, (str(path), "up.weight")
+    return argv, 3, (str(path), "weight: [")
 
 
 def decode(made: Path, directory: Path) -> list[str]:
