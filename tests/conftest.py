@@ -6,12 +6,8 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import settings
-
-if os.environ.get("NUMBA_DISABLE_JIT") == "1":
-    np.seterr(over="ignore")  # kernels run as Python then, where wrapping on purpose would warn
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -19,6 +15,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 settings.register_profile("ngscale", deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("brief", max_examples=10, deadline=None, derandomize=True)
 settings.load_profile("ngscale")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Kernels wrap on purpose, of which numpy warns where they run as Python, in every thread:
+    its ``seterr`` would be of one alone.
+    """
+    if os.environ.get("NUMBA_DISABLE_JIT") == "1":
+        config.addinivalue_line("filterwarnings", "ignore:overflow encountered:RuntimeWarning")
 
 
 @pytest.fixture(scope="session", autouse=True)
