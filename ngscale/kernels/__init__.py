@@ -6,8 +6,10 @@ then it is kept in a temporary directory, and compiled anew by every process.
 """
 
 import atexit
+import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import numba
 
@@ -16,9 +18,20 @@ def _kept() -> None:
     pass
 
 
-try:
-    numba.njit(cache=True)(_kept)
-except RuntimeError:  # "no locator available for file"
+def _has_place() -> bool:
+    if not numba.config.CACHE_DIR and not os.environ.get("XDG_CACHE_HOME"):
+        try:
+            Path.home()
+        except RuntimeError:  # numba would make a directory called ~ in the current one
+            return os.access(Path(__file__).parent, os.W_OK)
+    try:
+        numba.njit(cache=True)(_kept)
+    except RuntimeError:  # "no locator available for file"
+        return False
+    return True
+
+
+if not _has_place():
     _directory = tempfile.mkdtemp(prefix="ngscale-kernels-")
-    numba.config.CACHE_DIR = _directory  # type: ignore[attr-defined]
+    numba.config.CACHE_DIR = _directory
     atexit.register(shutil.rmtree, _directory, ignore_errors=True)
