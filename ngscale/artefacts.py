@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ngscale.errors import UsageError
+
 BUILT = "built.json"
 """What a recipe writes last, beside what it built: versions and hashes of the sources."""
 FOLDERS = {"corpus": "corpora", "tokenizer": "tokenizers", "checkpoint": "checkpoints"}
@@ -57,11 +59,22 @@ def file_digest(path: Path) -> str:
 
 
 def cache_dir() -> Path:
-    """Where built corpora and encoded token streams are kept."""
+    """Where built corpora and encoded token streams are kept.
+
+    Raises:
+        UsageError: no variable says, and this user has no home.
+    """
     if chosen := os.environ.get("NGSCALE_CACHE"):
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ngscale"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "ngscale"
+    try:
+        return Path.home() / ".cache" / "ngscale"
+    except RuntimeError as error:
+        raise UsageError(
+            "HOME: is not set, and this user has no home directory; set NGSCALE_CACHE to a "
+            "directory for corpora and kept results"
+        ) from error
 
 
 def embedded_dir() -> Path:

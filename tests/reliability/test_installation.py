@@ -1,12 +1,16 @@
 """An installation that its user cannot write, and a user without a home."""
 
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from ngscale.cli import app
 
 NOBODY = "12345"
 """A user that /etc/passwd does not list."""
@@ -68,3 +72,23 @@ def test_kernels_need_no_writable_installation(has_home: bool, site: Path, tmp_p
     assert bool(list(home.rglob("*.nbi"))) == has_home, "kernels are kept where they can be"
     assert list(cwd.iterdir()) == list(scratch.iterdir()) == []
     assert sorted(site.rglob("*")) == before
+
+
+VERBS = ("corpora list", "ids longcat-flash-lite --text x --tokenizer bpe-4096", "collisions")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_without_a_home_the_way_out_is_told(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NGSCALE_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def home(_: object = None) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(pathlib.Path, "home", home)
+    done = CliRunner().invoke(app, verb.split())
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: HOME: is not set, and this user has no home directory; set NGSCALE_CACHE to a "
+        "directory for corpora and kept results\n"
+    )
