@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
@@ -33,7 +34,9 @@ optional extra is missing; 9 ran, but there is no valid result; 130 interrupted.
 
 
 class _Group(TyperGroup):
-    """Turns what a verb raises into one line on stderr and the documented exit code."""
+    """Turns what a verb raises into one line on stderr, with --debug into its traceback, and the
+    documented exit code.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -42,9 +45,11 @@ class _Group(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
         except (Exception, KeyboardInterrupt) as error:
-            if ctx.params.get("debug") or type(error).__module__.startswith("typer"):
+            if type(error).__module__.startswith("typer"):
                 raise
             code, line = _describe(error)
+            if ctx.params.get("debug"):
+                line = "".join(traceback.format_exception(error)).rstrip()
             if "huggingface_hub" in sys.modules:  # else nobody was asked
                 from ngscale.hub import without_token
 

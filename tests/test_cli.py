@@ -108,7 +108,9 @@ def test_an_unexpected_exception_is_one_line_and_exit_1(monkeypatch: pytest.Monk
     assert result.exit_code == 1
     assert result.stderr.strip() == "error: internal: RuntimeError: a bug (--debug shows where)"
     debugged = CliRunner().invoke(app, ["--debug", "collisions"])
-    assert isinstance(debugged.exception, RuntimeError)
+    assert debugged.exit_code == 1
+    assert debugged.stderr.startswith("Traceback ")
+    assert debugged.stderr.endswith("RuntimeError: a bug\n")
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,11 @@ FAILURES: dict[str, Failure] = {
     "a tokenizer": fixed(
         *(5, "ids", "longcat-flash-lite", "--text", "x", "--tokenizer", "hf://owner/private")
     ),
-    "a traceback": fixed(1, "--debug", "collisions", "--corpus", "/nonexistent.txt"),
+    "a traceback of a data set": fixed(
+        5, "--debug", "collisions", "--corpus", "hf://owner/private"
+    ),
+    "a traceback of a model": fixed(5, "--debug", "budget", "--checkpoint", "hf://owner/private"),
+    "a traceback": fixed(3, "--debug", "collisions", "--corpus", "/nonexistent.txt"),
     "a build": fixed(5, "corpora", "build", "tekken"),
     "a file": fixed(3, "budget", "/nonexistent/config.json", "--json"),
     "usage": fixed(2, "cache", "longcat-flash-lite", "--sample", "2"),
@@ -80,7 +84,7 @@ FAILURES: dict[str, Failure] = {
     "a gate": gate,
     "a stage": short_text,
 }
-FETCHED = tuple(FAILURES)[:5]
+FETCHED = tuple(FAILURES)[:7]
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +123,7 @@ def test_a_token_is_neither_printed_nor_written(
     if failure in FETCHED:
         assert any(TOKEN in sent for sent in Refusing.seen[asked:])
     assert TOKEN not in done.out + done.err
+    assert ("Traceback" in done.err) == ("traceback" in failure)
     written = [tmp_path, Path(program.environ["HOME"]), program.scratch]
     for path in (path for place in written for path in place.rglob("*") if path.is_file()):
         assert TOKEN.encode() not in path.read_bytes(), path
