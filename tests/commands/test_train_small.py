@@ -6,13 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner, Result
 
 from ngscale.architectures import with_keys
@@ -20,15 +18,9 @@ from ngscale.cli import app
 from ngscale.design import decoder_config
 from ngscale.train_small.config import DEFAULT_DESIGN
 from tests.model.small import DESIGN, PLAIN
+from tests.one_thread import one_thread
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """A busy neighbour stalls two threads that wait for each other, and not one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+__all__ = ["one_thread"]
 
 
 @pytest.fixture

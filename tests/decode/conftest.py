@@ -1,5 +1,3 @@
-"""One thread, as in tests/model."""
-
-from tests.model.conftest import one_thread
+from tests.one_thread import one_thread
 
 __all__ = ["one_thread"]

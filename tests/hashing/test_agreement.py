@@ -2,7 +2,7 @@
 
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,9 @@ from ngscale.policy import Policy
 from ngscale.spec import Hash, NgramSpec, PolynomialHash, XorHash
 from ngscale.vectors import read_vectors
 from tests import reference
+from tests.one_thread import one_thread
+
+__all__ = ["one_thread"]
 
 NUM_GRAMS = 10_000_000
 LENGTH = 10_000
@@ -102,15 +105,6 @@ ids below and above 2**24.
 """
 SIZES = (10_223_617, 2**31 - 1, 3_932_160, 2**31 - 2, 20_000_003, 8_388_608, 97, 1)
 """Lite's first table, a prime, 30 x 131,072, an even one, Qwen's first, a power of two, small."""
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Blocks are too small for more threads of torch to be worth their barriers."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def agreeing_grams(subject: Subject, order: int, num_grams: int) -> int:

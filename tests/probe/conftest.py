@@ -1,3 +1,3 @@
-from tests.train_small.conftest import one_thread
+from tests.one_thread import one_thread
 
 __all__ = ["one_thread"]

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -17,8 +16,11 @@ from ngscale.cli import app
 from ngscale.decode.table_head import TableHead
 from ngscale.safetensors_header import WEIGHTS_NAME
 from tests.commands.test_decode import small
+from tests.one_thread import one_thread
 from tests.plan.small import write_config, write_text
 from tests.probe.models import edit_config
+
+__all__ = ["one_thread"]
 
 NAN, INFINITY = float("nan"), float("inf")
 Planted = tuple[list[str], int, tuple[str, ...]]
@@ -151,11 +153,6 @@ PLACES: dict[str, Callable[[Path], Planted]] = {
     "test vectors": vectors,
     "a trace": trace,
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize("place", PLACES)
