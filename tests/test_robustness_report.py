@@ -134,6 +134,14 @@ def test_an_interval_is_students_on_logarithms() -> None:
     assert math.log(found.low) == pytest.approx(-4.30265 / math.sqrt(3), rel=1e-5)
 
 
+def test_one_value_is_its_own_interval_and_one_sample_tells_of_no_draw() -> None:
+    alone = interval([3.0])
+    assert (alone.low, alone.high) == pytest.approx((3.0, 3.0))
+    drawn = sampled({("a", 0): [2.0], ("b", 0): [8.0], ("b", 1): [8.0]})
+    assert drawn.mean == pytest.approx(4.0)
+    assert (drawn.low, drawn.high) == (0.0, math.inf)
+
+
 def test_an_interval_over_samples_leaves_out_what_corpora_differ_by() -> None:
     """Two corpora a factor of 1,000 apart, two samples each, sd sqrt(2) x 0.1 in both:
     se = sqrt(2 x 0.02 / 2) / 2, and t(0.975, 2) = 4.303.

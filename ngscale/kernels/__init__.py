@@ -10,8 +10,11 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numba
+
+_settings: Any = numba.config
 
 
 def _kept() -> None:
@@ -19,7 +22,7 @@ def _kept() -> None:
 
 
 def _has_place() -> bool:
-    if not numba.config.CACHE_DIR and not os.environ.get("XDG_CACHE_HOME"):
+    if not _settings.CACHE_DIR and not os.environ.get("XDG_CACHE_HOME"):
         try:
             Path.home()
         except RuntimeError:  # numba would make a directory called ~ in the current one
@@ -33,5 +36,5 @@ def _has_place() -> bool:
 
 if not _has_place():
     _directory = tempfile.mkdtemp(prefix="ngscale-kernels-")
-    numba.config.CACHE_DIR = _directory
+    _settings.CACHE_DIR = _directory
     atexit.register(shutil.rmtree, _directory, ignore_errors=True)
