@@ -310,7 +310,9 @@ def _check_finite(
     numbers: int | Int64[np.ndarray, " R"],
 ) -> None:
     """Refuse what no table holds; ``numbers`` are those of ``rows`` in ``tensor``, or the first."""
-    if np.isfinite(rows.sum(dtype=np.float64)):  # of float32, which float64 sums without overflow
+    with np.errstate(invalid="ignore"):  # of infinities of both signs
+        total = rows.sum(dtype=np.float64)  # which no sum of finite float32 overflows
+    if np.isfinite(total):
         return
     row, column = (int(i) for i in np.argwhere(~np.isfinite(rows))[0])
     number = numbers + row if isinstance(numbers, int) else int(numbers[row])
