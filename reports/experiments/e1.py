@@ -15,8 +15,8 @@ NARROW = replace(BACKBONE, hidden_size=64, num_attention_heads=2)
 RATIOS = (4, 12)
 SHARES = (0.25, 0.5)
 MAX_ORDER, NUM_SUBTABLES = 3, 2
-TOKENS = 6_836 * 1_024
-"""20 tokens per active parameter."""
+TOKENS = 4_102 * 1_024
+"""12 tokens per active parameter."""
 
 
 def arms() -> list[Arm]:
