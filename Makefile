@@ -22,7 +22,7 @@ demo: $(VENV)/.installed-report
 	@echo "$(CURDIR)/$(DEMO)/report.html"
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -m "not slow and not gpu"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu"
 
 check: lint docs-check test
 

@@ -11,6 +11,7 @@ from hypothesis import settings
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: two workers share the cores
 
 settings.register_profile("ngscale", deadline=None, derandomize=True, print_blob=True)
 settings.register_profile("brief", max_examples=10, deadline=None, derandomize=True)
