@@ -26,13 +26,14 @@ from ngscale.kernels.merge import merge_tables
 from ngscale.ngram_buckets import even_spans
 from ngscale.ngram_runs import NgramRun, run_of
 from ngscale.ngrams import count_ngrams
+from ngscale.resident import AROUND_BYTES, let_go
 from ngscale.tokens import TokenStream
 from ngscale.whole_files import replacing
 
 Stage = Literal["count", "merge", "join"]
 STAGES: tuple[Stage, ...] = ("count", "merge", "join")
 """Each needs all of the one before it."""
-_FORMAT = 1
+_FORMAT = 2
 _RANGE_GRAMS = 2**24
 """N-grams merged at a time where memory is not limited."""
 _SAMPLES = 4
@@ -116,6 +117,7 @@ class ClusterRun:
             merged = merge([_between(table, cuts[order], at) for table in self._tables(order)])
             with self._final(order).new_part(at, at + 1, {order: len(merged[1])}) as writer:
                 writer.put(0, *merged)
+            del merged  # not while the next range is merged
 
     def _unmerged(self, cuts: Mapping[int, Sequence[Key]]) -> list[list[tuple[int, int]]]:
         """Per task, the (order, range) that it has yet to merge."""
@@ -167,12 +169,15 @@ class ClusterRun:
 
     def _cuts(self) -> dict[int, list[Key]]:
         """Per order, the last n-gram of every range but the last. Merging a range takes its n-grams
-        twice, which the limit allows wherever the parts have theirs.
+        twice, and what lies around those of two parts.
         """
         cuts = {}
         limit = self.plan.max_memory_bytes
         for order in self.plan.orders:
-            grams = _RANGE_GRAMS if limit is None else limit // (2 * (4 * order + 8))
+            grams = _RANGE_GRAMS
+            if limit is not None:
+                around = 2 * (order + 1) * AROUND_BYTES
+                grams = max(limit - around, limit // 4) // (2 * (4 * order + 8))
             cuts[order] = range_ends([tokens for tokens, _ in self._tables(order)], grams)
         return cuts
 
@@ -186,10 +191,17 @@ def range_ends(tables: Sequence[UInt32[np.ndarray, "order G"]], grams: int) -> l
     """
     step = max(1, grams // (_SAMPLES * len(tables)))
     every = max(1, grams // step - 2 * len(tables))
-    samples = np.concatenate([tokens[:, step - 1 :: step] for tokens in tables], axis=1)
-    samples = samples[:, np.lexsort(samples)]
-    ends = samples[::-1, every - 1 :: every].T.tolist()
-    return sorted({tuple(end) for end in ends})
+    samples = sorted(
+        _gram(tokens, i) for tokens in tables for i in range(step - 1, tokens.shape[1], step)
+    )
+    return sorted(set(samples[every - 1 :: every]))
+
+
+def _gram(tokens: UInt32[np.ndarray, "order G"], i: int) -> Key:
+    """One n-gram of a mapped table, of which nothing stays in memory."""
+    found = tuple(tokens[::-1, i].tolist())
+    let_go(tokens)
+    return found
 
 
 def _between(table: Table, cuts: Sequence[Key], at: int) -> Table:
@@ -197,7 +209,7 @@ def _between(table: Table, cuts: Sequence[Key], at: int) -> Table:
     tokens, counts = table
 
     def after(cut: Key) -> int:
-        return bisect_right(range(len(counts)), cut, key=lambda i: tuple(tokens[::-1, i].tolist()))
+        return bisect_right(range(len(counts)), cut, key=lambda i: _gram(tokens, i))
 
     low = after(cuts[at - 1]) if at else 0
     high = after(cuts[at]) if at < len(cuts) else len(counts)
@@ -217,6 +229,8 @@ def _merge_two(left: Table, right: Table) -> Table:
     tokens = np.empty((len(left[0]), room), np.uint32)
     counts = np.empty(room, np.int64)
     size = merge_tables(left[0], left[1], right[0], right[1], tokens, counts)
+    for mapped in (*left, *right):
+        let_go(mapped)
     return tokens[:, :size], counts[:size]
 
 

@@ -251,4 +251,4 @@ def test_a_merge_keeps_to_its_limit(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert len(list(tmp_path.glob("ngrams-*/parts-4/*"))) >= 3
-    assert limit / 4 < peak < limit
+    assert limit / 16 < peak < limit / 4  # of so little a quarter; mapped pages have the rest

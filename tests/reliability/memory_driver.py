@@ -16,8 +16,10 @@ import numpy as np
 from ngscale.cache.measure import measure
 from ngscale.cache.scopes import Scope
 from ngscale.cache.trace import Rows
+from ngscale.cluster import Plan, make_run
 from ngscale.errors import ResourceError
 from ngscale.ngrams import count_ngrams
+from ngscale.resident import give_back
 from ngscale.tokens import TokenStream
 
 VOCAB_SIZE = 50_000
@@ -58,6 +60,34 @@ def count(limit: int, directory: Path, *, spill: bool) -> Callable[[int], None]:
     return act
 
 
+def merge(limit: int, directory: Path) -> Callable[[int], None]:
+    """The merge of two tasks' tables; counted in the same process before, which is not measured."""
+
+    def act(num_tokens: int) -> None:
+        text = stream(directory / f"{num_tokens}.u32", num_tokens)
+        plan = Plan(
+            stream_sha256=text.sha256(),
+            vocab_size=VOCAB_SIZE,
+            orders=(2, 3, 4),
+            cross_documents=False,
+            num_tasks=2,
+            max_memory_bytes=limit,
+        )
+        run = make_run(directory / f"tasks-{num_tokens}", text, plan)
+        for rank in range(2):
+            run.run_task("count", rank)
+        give_back()
+        forget_peak()
+        for rank in range(2):
+            run.run_task("merge", rank)
+
+    return act
+
+
+def forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def cache(limit: int) -> Callable[[int], None]:
     scope = Scope(name="all tables", kind="all", order=None, tables=tuple(range(_TABLES)))
 
@@ -85,11 +115,12 @@ def main() -> None:
     acts = {
         "spilled": (count(limit, directory, spill=True), 5_000, 8_000_000),
         "in memory": (count(limit, directory, spill=False), 5_000, 6_000_000),
+        "merged": (merge(limit, directory), 5_000, 8_000_000),
         "cache": (cache(limit), 2_000, 2_000_000),
     }
     act, little, much = acts[what]
     act(little)
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    forget_peak()
     before, error = status("VmRSS"), ""
     try:
         act(much)
