@@ -21,7 +21,9 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromiu
 RUNS: dict[str, tuple[str, ...]] = {
     **ANALYSES,
     "collisions sweep": ("--corpus", "{text}", "--step", "997", "--orders", "2:3"),
-    "collisions recommend": ("{config}", "--recommend", "--corpus", "{text}"),
+    "collisions recommend": (
+        *("{config}", "--recommend", "--corpus", "{text}", "--tokenizer", "bpe-4096"),
+    ),
     "budget trade": ("longcat-flash-lite", "--host-memory", "1T"),
     "probe norms": ("{checkpoint}", "--corpus", "{text}", "--tokens", "40"),
     "decode": (

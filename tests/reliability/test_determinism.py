@@ -19,9 +19,14 @@ VERBS: Mapping[str, tuple[str, ...]] = {
         *("--corpus", "{text}", "--hit-rate", "4", "--sequences", "4"),
         *("--sequence-length", "512"),
     ),
-    "collisions recommend": ("{config}", "--recommend", "--corpus", "{text}"),
+    "collisions recommend": (
+        *("{config}", "--recommend", "--corpus", "{text}", "--tokenizer", "bpe-4096"),
+    ),
     "budget trade": ("longcat-flash-lite", "--host-memory", "1T"),
-    "cache sample": ("{config}", "--corpus", "{text}", "--tokens", "600", "--sample", "0.5"),
+    "cache sample": (
+        *("{config}", "--corpus", "{text}", "--tokenizer", "bpe-4096"),
+        *("--tokens", "600", "--sample", "0.5"),
+    ),
 }
 OFTEN = ("collisions", "cache", "budget")
 """Those of every CI run; the others are slow."""
