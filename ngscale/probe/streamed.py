@@ -5,8 +5,6 @@ final norm) is read at once and stays; a layer's weights are read when it is ent
 when the next one is. lm_head is never read.
 """
 
-import contextlib
-import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +13,8 @@ from torch import Tensor, nn
 
 from ngscale.errors import InputError
 from ngscale.probe.structure import Structure
+from ngscale.resident import give_back_when_freed
 
-_M_MMAP_THRESHOLD = -3
-"""Of glibc's malloc.h."""
 NOT_RUN = "lm_head."
 """Its logits would be the largest tensor of a run; nothing of it is read or checked."""
 
@@ -49,7 +46,7 @@ class LayerStream:
 
     def __init__(self, model: nn.Module, structure: Structure, read: Read, *, source: str) -> None:
         self._read, self._source = read, source
-        _give_memory_back()
+        give_back_when_freed()
         names = {module: name for name, module in model.named_modules()}
         layers = [parts.layer for parts in structure.layers]
         prefixes = tuple(f"{names[layer]}." for layer in layers)
@@ -89,16 +86,6 @@ class LayerStream:
                     f"{self._source}: {place.name}: could not be placed from the weights alone; "
                     "this architecture cannot be streamed, so leave out --stream"
                 )
-
-
-def _give_memory_back() -> None:
-    """Have glibc map and unmap every block of a mebibyte and more by itself.
-
-    Else its threshold grows with what is freed, and dropped weights stay in the process's heaps:
-    measured twice to three times the memory in use. Other C libraries have no such call.
-    """
-    with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 2**20)
 
 
 def move_present(model: nn.Module, device: torch.device) -> None:

@@ -17,6 +17,14 @@ ANALYSES: dict[str, tuple[str, ...]] = {
     ),
 }
 """A short run of every verb that analyses; names in braces are files of ``write_inputs``."""
+OTHER_REPORTS: dict[str, tuple[str, ...]] = {
+    "collisions sweep": ("--corpus", "{text}", "--step", "997", "--orders", "2:3"),
+    "collisions recommend": (
+        *("{config}", "--recommend", "--corpus", "{text}", "--tokenizer", "bpe-4096"),
+    ),
+    "budget trade": ("longcat-flash-lite", "--host-memory", "1T"),
+}
+"""Runs of the same verbs whose reports are others."""
 
 
 def write_inputs(directory: Path) -> None:

@@ -12,7 +12,7 @@ from ngscale.records import read_record
 from ngscale.report import write_report
 from reports.render import build_report, directories
 from tests.reliability.browser import CHROMIUM, Browser, is_blank
-from tests.reliability.inputs import ANALYSES, filled, write_inputs
+from tests.reliability.inputs import ANALYSES, OTHER_REPORTS, filled, write_inputs
 from tests.reliability.program import Program
 from tests.test_report import RECORD, small_report
 
@@ -20,11 +20,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromiu
 
 RUNS: dict[str, tuple[str, ...]] = {
     **ANALYSES,
-    "collisions sweep": ("--corpus", "{text}", "--step", "997", "--orders", "2:3"),
-    "collisions recommend": (
-        *("{config}", "--recommend", "--corpus", "{text}", "--tokenizer", "bpe-4096"),
-    ),
-    "budget trade": ("longcat-flash-lite", "--host-memory", "1T"),
+    **OTHER_REPORTS,
     "probe norms": ("{checkpoint}", "--corpus", "{text}", "--tokens", "40"),
     "decode": (
         *("{checkpoint}", "--corpus", "{text}", "--device", "cpu", "--draft", "lookup"),

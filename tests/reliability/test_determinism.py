@@ -9,24 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.inputs import ANALYSES, filled, write_inputs
+from tests.reliability.inputs import ANALYSES, OTHER_REPORTS, filled, write_inputs
 from tests.reliability.program import Program
 
 VERBS: Mapping[str, tuple[str, ...]] = {
     **ANALYSES,
-    "collisions sweep": ("--corpus", "{text}", "--step", "997", "--orders", "2:3"),
+    **OTHER_REPORTS,
     "collisions hit rate": (
         *("--corpus", "{text}", "--hit-rate", "4", "--sequences", "4"),
         *("--sequence-length", "512"),
     ),
-    "collisions recommend": (
-        *("{config}", "--recommend", "--corpus", "{text}", "--tokenizer", "bpe-4096"),
-    ),
-    "budget trade": ("longcat-flash-lite", "--host-memory", "1T"),
-    "cache sample": (
-        *("{config}", "--corpus", "{text}", "--tokenizer", "bpe-4096"),
-        *("--tokens", "600", "--sample", "0.5"),
-    ),
+    "cache sample": (*ANALYSES["cache"], "--sample", "0.5"),
 }
 OFTEN = ("collisions", "cache", "budget")
 """Those of every CI run; the others are slow."""
