@@ -24,8 +24,9 @@ from ngscale.commands import (
     train_small,
 )
 from ngscale.errors import NgscaleError
-from ngscale.free_memory import expect_start
+from ngscale.free_memory import address_space_bytes, expect_start
 from ngscale.printable import printable
+from ngscale.watched import go_on_in_a_child
 from ngscale.whole_files import FULL
 
 EXIT_CODES = """Exit codes: 0 ran; 1 internal error; 2 usage; 3 bad input file; 4 unsafe input
@@ -69,7 +70,8 @@ def _describe(error: BaseException) -> tuple[int, str]:
             place = f"{error.filename}: " if error.filename else ""
             return 6, f"error: {place}the disk is full"
         case _ if _is_out_of_memory(error):
-            return 6, "error: out of memory; use a smaller corpus or smaller tables"
+            limit = "" if address_space_bytes() is None else ", or raise ulimit -v"
+            return 6, f"error: out of memory; use a smaller corpus or smaller tables{limit}"
         case _:
             kind = type(error).__name__
             return 1, f"error: internal: {kind}: {error} (--debug shows where)"
@@ -80,6 +82,7 @@ _OUT_OF_MEMORY = (
     "out of memory",  # PyTorch on CUDA
     "failed to map segment",  # the loader, under a limit of address space
     "can't start new thread",  # there is no room for its stack
+    "can't allocate lock",
 )
 
 
@@ -140,4 +143,5 @@ app.add_typer(corpora.app, name="corpora")
 def main() -> None:
     """The console script. SIGTERM ends a run as Ctrl-C does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    go_on_in_a_child()
     app()

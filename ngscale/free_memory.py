@@ -11,13 +11,12 @@ from pathlib import Path
 from ngscale.errors import ResourceError
 from ngscale.units import format_bytes
 
-_START_BYTES = {"arithmetic": 2**28, "kernels": 2**29, "torch": 3 * 2**29}
-"""Address space that a verb's libraries take on two processors, at least half as much again for
-what is started with them.
+_START_BYTES = {"arithmetic": 2**28, "kernels": 9 * 2**27, "torch": 7 * 2**28}
+"""Address space that a verb takes on two processors before its input is large.
 
-Measured as VmPeak of a process that imports them less VmSize of one that has imported the command
-line: numba and every kernel 301 MiB; torch with train-small, probe and decode 1011 MiB. Of the
-rest, a whole audit of a preset takes 159 MiB.
+Measured as VmPeak of a small run less VmSize of a process that has imported the command line:
+audit of a preset 171 MiB; collisions of a text of 240 KB 1,016 MiB, of which numba and every kernel
+are 301; train-small of the same 1,561 MiB, of which PyTorch and what uses it are 1,011.
 """
 _PROCESSOR_BYTES = 2**26
 """More of it for every further processor: the stack and the arena of a thread, at least."""

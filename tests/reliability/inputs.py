@@ -17,6 +17,19 @@ ANALYSES: dict[str, tuple[str, ...]] = {
     ),
 }
 """A short run of every verb that analyses; names in braces are files of ``write_inputs``."""
+SHORT_RUNS: dict[str, tuple[str, ...]] = {
+    **ANALYSES,
+    "decode": (
+        *("{checkpoint}", "--corpus", "{text}", "--device", "cpu", "--draft", "lookup"),
+        *("--sequences", "2", "--batch", "2", "--new-tokens", "4", "--prompt-tokens", "8"),
+    ),
+    "train-small": (
+        *("{config}", "--corpus", "{text}", "--tokens", "2048", "--device", "cpu"),
+        "--dry-run",
+    ),
+    "plan": ("{config}", "--corpus", "{text}", "--hours", "1", "--device", "cpu", "--dry-run"),
+}
+"""... and of the others."""
 OTHER_REPORTS: dict[str, tuple[str, ...]] = {
     "collisions sweep": ("--corpus", "{text}", "--step", "997", "--orders", "2:3"),
     "collisions recommend": (

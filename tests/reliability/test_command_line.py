@@ -14,21 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.reliability.inputs import ANALYSES, filled, write_inputs
+from tests.reliability.inputs import SHORT_RUNS, filled, write_inputs
 from tests.reliability.program import NETWORK, Done, Program
 from tests.reliability.schemas import check
 
 VERBS: dict[str, tuple[str, ...]] = {
-    **ANALYSES,
-    "decode": (
-        *("{checkpoint}", "--corpus", "{text}", "--device", "cpu", "--draft", "lookup"),
-        *("--sequences", "2", "--batch", "2", "--new-tokens", "4", "--prompt-tokens", "8"),
-    ),
-    "train-small": (
-        *("{config}", "--corpus", "{text}", "--tokens", "2048", "--device", "cpu"),
-        "--dry-run",
-    ),
-    "plan": ("{config}", "--corpus", "{text}", "--hours", "1", "--device", "cpu", "--dry-run"),
+    **SHORT_RUNS,
     "corpora list": (),
     "corpora build": ("tekken",),
 }
