@@ -226,6 +226,7 @@ def _draw(figure: Figure) -> tuple[bytes, bytes]:
         )
         for panel, axis in zip(figure.panels, axes[0], strict=True):
             _draw_panel(panel, axis)
+        _draw_legends(canvas, axes[0])
         svg, png = io.BytesIO(), io.BytesIO()
         canvas.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         canvas.savefig(png, format="png", dpi=120, metadata={"Software": None})
@@ -291,8 +292,20 @@ def _draw_panel(panel: Panel, axis: Any) -> None:
     if panel.x_ticks is not None:
         names = [_label(name) for name in panel.x_ticks]
         axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    if any(series.label for series in panel.series):
-        axis.legend(fontsize=8, frameon=False)
+
+
+def _draw_legends(canvas: Any, axes: Sequence[Any]) -> None:
+    """One below panels that share it, where it covers nothing, else one in each that has labels."""
+    (handles, labels), *others = (axis.get_legend_handles_labels() for axis in axes)
+    if others and all(other == labels for _, other in others):
+        if labels:
+            canvas.legend(
+                handles, labels, loc="outside lower center", ncols=6, fontsize=8, frameon=False
+            )
+        return
+    for axis in axes:
+        if axis.get_legend_handles_labels()[1]:
+            axis.legend(fontsize=8, frameon=False)
 
 
 def _label(text: str) -> str:

@@ -55,6 +55,19 @@ def test_the_page_is_escaped_and_self_contained(tmp_path: Path) -> None:
     assert "data:image/svg+xml;base64," in page
 
 
+def test_panels_of_the_same_series_share_a_legend(tmp_path: Path) -> None:
+    (figure,) = small_report().sections[0].figures
+    alike = replace(figure, name="alike", panels=(figure.panels[0],) * 2)
+    section = Section(heading="H", figures=(figure, alike))
+    report = replace(small_report(), sections=(section,))
+    write_report(report, RECORD, environment(["v"]), tmp_path)
+    legends = {
+        name: (tmp_path / "figures" / f"{name}.svg").read_text().count('<g id="legend_')
+        for name in ("fig", "alike")
+    }
+    assert legends == {"fig": 2, "alike": 1}
+
+
 def test_without_matplotlib_there_are_tables_and_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
