@@ -8,7 +8,7 @@ import traceback
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from ngscale import __version__
 from ngscale.commands import (
@@ -23,9 +23,10 @@ from ngscale.commands import (
     probe,
     train_small,
 )
-from ngscale.errors import NgscaleError
+from ngscale.errors import InputError, NgscaleError, UsageError
 from ngscale.free_memory import address_space_bytes, expect_start
 from ngscale.printable import printable
+from ngscale.units import MAX_WHOLE
 from ngscale.watched import go_on_in_a_child
 from ngscale.whole_files import FULL
 
@@ -59,6 +60,19 @@ class _Group(TyperGroup):
             raise typer.Exit(code) from None
 
 
+class _Command(TyperCommand):
+    """Refuses whole numbers that no count can be."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest: list[str] = super().parse_args(ctx, args)
+        for param in self.params:
+            value = ctx.params.get(param.name)
+            if isinstance(value, int) and abs(value) > MAX_WHOLE:
+                option = max(param.opts, key=len)
+                raise UsageError(f"{option}: is beyond 64 bits; write at most {MAX_WHOLE}")
+        return rest
+
+
 def _describe(error: BaseException) -> tuple[int, str]:
     """The exit code of an exception, and the one line that says what happened."""
     match error:
@@ -72,6 +86,8 @@ def _describe(error: BaseException) -> tuple[int, str]:
         case _ if _is_out_of_memory(error):
             limit = "" if address_space_bytes() is None else ", or raise ulimit -v"
             return 6, f"error: out of memory; use a smaller corpus or smaller tables{limit}"
+        case OSError(filename=str() as path, strerror=str() as why):
+            return InputError.exit_code, f"error: {path}: {why}"
         case _:
             kind = type(error).__name__
             return 1, f"error: internal: {kind}: {error} (--debug shows where)"
@@ -128,15 +144,15 @@ def ngscale(
     expect_start(ctx.invoked_subcommand or "")
 
 
-app.command("collisions")(collisions.collisions)
-app.command("audit")(audit.audit)
-app.command("budget")(budget.budget)
-app.command("ids")(ids.ids)
-app.command("probe")(probe.probe)
-app.command("decode")(decode.decode)
-app.command("train-small")(train_small.train_small)
-app.command("cache")(cache.cache)
-app.command("plan")(plan.plan)
+app.command("collisions", cls=_Command)(collisions.collisions)
+app.command("audit", cls=_Command)(audit.audit)
+app.command("budget", cls=_Command)(budget.budget)
+app.command("ids", cls=_Command)(ids.ids)
+app.command("probe", cls=_Command)(probe.probe)
+app.command("decode", cls=_Command)(decode.decode)
+app.command("train-small", cls=_Command)(train_small.train_small)
+app.command("cache", cls=_Command)(cache.cache)
+app.command("plan", cls=_Command)(plan.plan)
 app.add_typer(corpora.app, name="corpora")
 
 

@@ -5,7 +5,10 @@ from fractions import Fraction
 
 from ngscale.errors import UsageError
 
+MAX_WHOLE = 2**63 - 1
+"""Of what a user may write: int64 holds it, and so does a float what is made of it."""
 _COUNT_SUFFIXES = (("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3))
+_DIGITS = r"(\d{1,19}(?:\.\d{1,19})?)"
 _BYTE_SUFFIXES = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
@@ -44,11 +47,10 @@ def parse_bytes(text: str) -> int:
     Raises:
         UsageError: it is not a positive amount.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    num_bytes = (
-        int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")) if match else 0
-    )
-    if num_bytes < 1:
+    match = re.fullmatch(rf"{_DIGITS}\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    factors = {suffix: 1024**power for power, suffix in enumerate(("", "K", "M", "G", "T"))}
+    num_bytes = int(Fraction(match[1]) * factors[match[2].upper()]) if match else 0
+    if not 1 <= num_bytes <= MAX_WHOLE:
         raise UsageError(f"{text}: is not an amount of memory; write 4G or 512M")
     return num_bytes
 
@@ -59,12 +61,10 @@ def parse_count(text: str) -> int:
     Raises:
         UsageError: it is not a positive count.
     """
-    match = re.fullmatch(
-        r"(\d+(?:\.\d+)?)\s*([KMBT]?)", text.strip().replace("_", ""), re.IGNORECASE
-    )
+    match = re.fullmatch(rf"{_DIGITS}\s*([KMBT]?)", text.strip().replace("_", ""), re.IGNORECASE)
     factors = dict(_COUNT_SUFFIXES) | {"": 1}
     # Through a fraction: 31.4B is exactly 31,400,000,000.
     count = int(Fraction(match[1]) * factors[match[2].upper()]) if match else 0
-    if count < 1:
+    if not 1 <= count <= MAX_WHOLE:
         raise UsageError(f"{text}: is not a count; write 31.4B or 250M")
     return count
