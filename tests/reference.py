@@ -103,14 +103,19 @@ def murmur3_row(gram: Sequence[int], seed: int, rows: int) -> int:
     return (h ^ (h >> 16)) % rows
 
 
-def ideal_row(gram: Sequence[int], key: int, rows: int) -> int:
-    """One splitmix64 step per token, the token XORed into the state, oldest token first."""
-    state = key
+def ideal_row(gram: Sequence[int], seed: int, rows: int) -> int:
+    """One splitmix64 step per token, the token XORed into the state, oldest token first; the state
+    begins with the mixed seed.
+    """
+
+    def mixed(x: int) -> int:
+        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+        return x ^ (x >> 31)
+
+    state = mixed(seed)
     for word in _words(gram):
-        state = ((state + 0x9E3779B97F4A7C15) % 2**64) ^ word
-        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
-        state = state ^ (state >> 31)
+        state = mixed(((state + 0x9E3779B97F4A7C15) % 2**64) ^ word)
     return state % rows
 
 

@@ -108,7 +108,7 @@ class Murmur3:
 class Ideal:
     """A keyed 64-bit mix, one splitmix64 step a token: stands for an independent uniform row.
 
-    Other keys are other draws of the ideal hash whose expectation ``collisions/expected.py``
+    Other seeds are other draws of the ideal hash whose expectation ``collisions/expected.py``
     computes. splitmix64: Steele, Lea and Flood, OOPSLA 2014.
     """
 
@@ -121,12 +121,9 @@ class Ideal:
 
     def row_exact(self, gram: Sequence[int], table_rows: int) -> int:
         """The definition, 64-bit words in Python integers."""
-        state = self.seed
+        state = self._key
         for token in reversed(gram):
-            state = (state + 0x9E3779B97F4A7C15 & _MASK64) ^ token
-            state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _MASK64
-            state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK64
-            state ^= state >> 31
+            state = _mix64((state + 0x9E3779B97F4A7C15 & _MASK64) ^ token)
         return state % table_rows
 
     def rows(
@@ -136,11 +133,16 @@ class Ideal:
         from ngscale.kernels.mixing import ideal_rows
 
         out = np.empty(grams.shape[1], dtype=np.uint32)
-        ideal_rows(grams, np.uint64(self.seed), np.uint64(table_rows), out)
+        ideal_rows(grams, np.uint64(self._key), np.uint64(table_rows), out)
         return out
 
+    @property
+    def _key(self) -> int:
+        """Mixed, since the oldest token is XORed into it: seeds 0 and 1 would swap even and odd."""
+        return _mix64(self.seed)
+
     def check(self, *, vocab_size: int, table_rows: int, max_order: int) -> None:
-        """Any ids below 2**32 and any order are exact; the key has 64 bits."""
+        """Any ids below 2**32 and any order are exact; the seed has 64 bits."""
         check_row_count(table_rows)
         if not 0 <= self.seed < 2**64:
             raise SpecError(f"ideal: the seed has 64 bits, got {self.seed}")
@@ -148,3 +150,10 @@ class Ideal:
     def describe(self) -> dict[str, Any]:
         """The scheme and its seed."""
         return {"name": self.name, "seed": self.seed}
+
+
+def _mix64(state: int) -> int:
+    """What splitmix64 makes of its state: one to one, 0 stays 0."""
+    state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _MASK64
+    state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK64
+    return state ^ state >> 31

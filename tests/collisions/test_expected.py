@@ -112,9 +112,7 @@ def spectrum(index: int) -> tuple[list[int], int]:
 def deviations(index: int, stage: int, num_draws: int) -> dict[str, float]:
     """How many sigma the mean of draws of the ideal hash lies from each closed form.
 
-    The sigma of occupied rows is the closed form's own, the others' is that of the draws. Keys are
-    random in 64 bits: the key is XORed with the oldest token, so small keys next to each other
-    permute the n-grams of a vocabulary among themselves and share rows equally.
+    The sigma of occupied rows is the closed form's own, the others' is that of the draws.
     """
     counts, rows = spectrum(index)
     places = np.arange(len(counts))
@@ -124,8 +122,8 @@ def deviations(index: int, stage: int, num_draws: int) -> dict[str, float]:
         counts=np.array(counts, dtype=np.int64),
     )
     ideal = IdealHash(table, [rows]).at(rows)
-    keys = np.random.default_rng([index, stage]).integers(2**64, size=num_draws, dtype=np.uint64)
-    seen = [measure(table, Ideal(seed=key), rows) for key in keys.tolist()]
+    first = 2**32 * index + 2**16 * stage
+    seen = [measure(table, Ideal(seed=first + k), rows) for k in range(num_draws)]
     found = {}
     for name in ("occupied", "colliding", "token_weighted", "purity", "effective_rows"):
         values = np.array([getattr(each, name) for each in seen], dtype=np.float64)

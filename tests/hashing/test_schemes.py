@@ -84,6 +84,13 @@ def test_the_ideal_hash_is_uniform_and_its_keys_are_independent() -> None:
     assert abs(int(same.sum()) - 200) < 75
 
 
+def test_seeds_beside_each_other_are_draws_of_their_own() -> None:
+    """A seed that only permutes the oldest tokens would fill as many rows as every other one."""
+    grams = np.stack([np.arange(4096) % 64, np.arange(4096) // 64]).astype(np.uint32)
+    filled = [len(np.unique(Ideal(seed=seed).rows(grams, 4096))) for seed in range(8)]
+    assert len(set(filled)) > 4
+
+
 def test_what_would_not_be_exact_is_refused_by_name() -> None:
     with pytest.raises(SpecError, match="overflow"):
         Polynomial(base=2**31).check(vocab_size=2, table_rows=2**31 - 1, max_order=8)
