@@ -43,11 +43,13 @@ docs-check: $(VENV)/.installed-dev
 slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m "slow"
 
-# An hour: kernels run as Python.
+# Half an hour: every test with compiled kernels, then those of the kernels with kernels as Python.
 coverage: $(VENV)/.installed-dev
 	$(BIN)/coverage erase
-	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -p tests.time_limit \
-		--hypothesis-profile=brief -m "not slow and not gpu"
+	$(BIN)/coverage run -m pytest -n 2 --dist loadfile -m "not slow and not gpu"
+	NUMBA_DISABLE_JIT=1 $(BIN)/coverage run -m pytest -n 2 --dist loadfile -p tests.time_limit \
+		--hypothesis-profile=brief -m "not slow and not gpu" \
+		tests/kernels tests/hashing tests/cache tests/test_cluster.py tests/test_ngrams.py
 	$(BIN)/coverage combine
 	$(BIN)/coverage report
 
