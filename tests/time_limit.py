@@ -1,7 +1,7 @@
 """A pytest plugin for ``make coverage``, where kernels run as Python: it leaves out slow tests.
 
 A test, or a fixture, is ended and counted as skipped after MAX_CPU_S of this process's time, or
-MAX_WALL_S where it waits for others. The summary names every one.
+MAX_WALL_S where it waits for others.
 """
 
 import signal
@@ -17,13 +17,11 @@ _ALARMS = [
     (signal.ITIMER_PROF, signal.SIGPROF, MAX_CPU_S),
     (signal.ITIMER_REAL, signal.SIGALRM, MAX_WALL_S),
 ]
-_LEFT_OUT: list[str] = []
 
 
 @contextmanager
-def _limited(item: pytest.Item) -> Iterator[None]:
+def _limited() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
-        _LEFT_OUT.append(item.nodeid)
         pytest.skip("takes too long without compiled kernels")
 
     before = [signal.signal(number, stop) for _, number, _ in _ALARMS]
@@ -38,18 +36,12 @@ def _limited(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
-    with _limited(item):
+def pytest_runtest_setup() -> Iterator[None]:
+    with _limited():
         yield
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    with _limited(item):
+def pytest_runtest_call() -> Iterator[None]:
+    with _limited():
         yield
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    terminalreporter.write_line(f"{len(_LEFT_OUT)} left out, too long without compiled kernels")
-    for name in _LEFT_OUT:
-        terminalreporter.write_line(f"  {name}")
