@@ -13,20 +13,13 @@ from tests.reliability.program import Program
 
 ODD = {
     "empty": "",
-    "blank": " ",
-    "zero": "0",
     "negative": "-1",
     "not a number": "nan",
-    "beyond floats": "1e400",
-    "beyond 64 bits": 30 * "9",
-    "beyond names of files": 400 * "9",
+    "beyond 64 bits, and beyond names of files": 400 * "9",
     "beyond Python's integers": 5000 * "9",
     "not ASCII": "\u00e9\u202e",
-    "a range": "1:0",
     "a comma": ",",
     "a device": "/dev/null",
-    "no file": "/nonexistent/x",
-    "JSON": "[]",
 }
 DOCUMENTED = (0, 2, 3, 4, 5, 6, 7, 8, 9)
 OPTIONS = [
