@@ -225,5 +225,5 @@ def write_atomic(path: Path, data: bytes) -> None:
         DiskFullError: the disk is full.
         InputError: the directory cannot be written.
     """
-    with replacing(path, "choose another --out") as temporary:
+    with replacing(path, "write elsewhere") as temporary:
         temporary.write_bytes(data)

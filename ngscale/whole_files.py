@@ -48,6 +48,8 @@ def replacing(path: Path, way_out: str = "choose another directory") -> Iterator
         InputError: the directory cannot be written.
     """
     with disk_errors(path, way_out):
+        if not path.name:  # "." and "/"
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{TEMPORARY}{path.name}")
         handle = _locked(temporary)

@@ -50,6 +50,12 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     assert (path.read_text(), names(tmp_path)) == ("old", ["a.txt"])
 
 
+def test_a_directory_without_a_name_is_no_file() -> None:
+    with pytest.raises(InputError, match=r"^/: cannot be written: Is a directory; choose another"):
+        with replacing(Path("/")):
+            raise AssertionError
+
+
 def test_two_writers_take_turns(tmp_path: Path) -> None:
     path, order = tmp_path / "a.txt", list[str]()
     begun = threading.Event()
