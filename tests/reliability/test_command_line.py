@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.reliability.inputs import SHORT_RUNS, filled, write_inputs
+from tests.reliability.inputs import SHORT_RUNS, filled
 from tests.reliability.program import NETWORK, Done, Program
 from tests.reliability.schemas import check
 
@@ -62,14 +62,6 @@ class Shell:
             assert done.out.strip()
         else:
             assert done.out == self.plain(self.verb).out
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the runs read."""
-    directory = tmp_path_factory.mktemp("files")
-    write_inputs(directory)
-    return directory
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.reliability.inputs import ANALYSES, OTHER_REPORTS, filled, write_inputs
+from tests.reliability.inputs import ANALYSES, OTHER_REPORTS, filled
 from tests.reliability.program import Program
 
 VERBS: Mapping[str, tuple[str, ...]] = {
@@ -32,13 +32,6 @@ def program(tmp_path_factory: pytest.TempPathFactory, checkout: Path) -> Iterato
     environ = {"PATH": os.environ["PATH"], "HOME": str(home)}
     with Program(checkout, tmp_path_factory.mktemp("runs"), environ) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("files")
-    write_inputs(directory)
-    return directory
 
 
 def written(

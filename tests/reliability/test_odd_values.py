@@ -8,7 +8,7 @@ import pytest
 from typer.main import get_group
 
 from ngscale.cli import app
-from tests.reliability.inputs import SHORT_RUNS, filled, write_inputs
+from tests.reliability.inputs import SHORT_RUNS, filled
 from tests.reliability.program import Program
 
 ODD = {
@@ -29,14 +29,6 @@ OPTIONS = [
     if param.param_type_name == "option" and not getattr(param, "is_flag", False)
 ]
 QUICK = ("audit", "ids")
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the runs read."""
-    directory = tmp_path_factory.mktemp("files")
-    write_inputs(directory)
-    return directory
 
 
 @pytest.fixture(scope="module")
