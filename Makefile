@@ -43,7 +43,7 @@ docs-check: $(VENV)/.installed-dev
 slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m "slow"
 
-# Half an hour: every test with compiled kernels, then those of the kernels with kernels as Python.
+# An hour: every test with compiled kernels, then those of the kernels with kernels as Python.
 coverage: $(VENV)/.installed-dev
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 --dist loadfile -m "not slow and not gpu"

@@ -41,6 +41,12 @@ def format_duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def parse_whole(text: str, largest: int = MAX_WHOLE) -> int:
+    """A number from 1 to ``largest`` in plain digits, or 0 where it is none."""
+    number = int(text) if re.fullmatch(r"[0-9]{1,19}", text) else 0
+    return number if number <= largest else 0
+
+
 def parse_bytes(text: str) -> int:
     """``4G``, ``512M``, ``2.5GiB`` or plain bytes; factors are powers of 1024.
 

@@ -22,6 +22,7 @@ from ngscale.commands.isolation import DEFAULT_BATCHES
 from ngscale.commands.source import read_source
 from ngscale.errors import InputError, UsageError
 from ngscale.train_small.threads import wait_asleep
+from ngscale.units import parse_count, parse_whole
 
 if TYPE_CHECKING:
     from ngscale.decode.subject import Text
@@ -182,7 +183,6 @@ def decode(
     from ngscale.corpus import default_sources
     from ngscale.records import digest
     from ngscale.tokens import is_bin
-    from ngscale.units import parse_count
 
     drafts = tuple(dict.fromkeys(draft or ("lookup", "table")))
     for name in drafts:
@@ -264,14 +264,12 @@ def decode(
 
 
 def _lengths(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(
-        part.isascii() and part.isdigit() and 0 < int(part) <= _LONGEST_DRAFT for part in parts
-    ):
+    lengths = {parse_whole(part, _LONGEST_DRAFT) for part in text.split(",")}
+    if 0 in lengths:
         raise UsageError(
             f"--draft-lengths {text}: takes numbers from 1 to {_LONGEST_DRAFT}, as 1,2,4,8"
         )
-    return tuple(sorted({int(part) for part in parts}))
+    return tuple(sorted(lengths))
 
 
 def _blocks(stream: "TokenStream", prompt_tokens: int) -> "Blocks":

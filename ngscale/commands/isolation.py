@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ngscale.errors import UsageError
+from ngscale.units import parse_whole
 
 DEFAULT_BATCHES = "1,4,16,64,256"
 _LARGEST_BATCH = 4096
@@ -77,9 +78,9 @@ def run(wanted: Wanted) -> None:
 
 
 def _batches(text: str) -> tuple[int, ...]:
-    parts = text.split(",")
-    if not all(p.isascii() and p.isdigit() and 0 < int(p) <= _LARGEST_BATCH for p in parts):
+    batches = {parse_whole(part, _LARGEST_BATCH) for part in text.split(",")}
+    if 0 in batches:
         raise UsageError(
             f"--batches {text}: takes numbers from 1 to {_LARGEST_BATCH:,}, as 1,16,256"
         )
-    return tuple(sorted({int(part) for part in parts}))
+    return tuple(sorted(batches))

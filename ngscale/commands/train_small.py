@@ -23,8 +23,10 @@ from ngscale.commands.answer import (
 from ngscale.commands.source import read_source
 from ngscale.errors import UsageError
 from ngscale.train_small.threads import wait_asleep
+from ngscale.units import parse_count, parse_whole
 
 _SCHEDULES = ("wsd", "cosine")
+_MOST_SEEDS = 1_000
 
 
 def train_small(
@@ -126,8 +128,9 @@ def train_small(
     """
     if schedule not in _SCHEDULES:
         raise UsageError(f"--schedule {schedule}: takes {', '.join(_SCHEDULES)}")
-    if seeds != "auto" and not (seeds.isascii() and seeds.isdigit() and int(seeds)):
-        raise UsageError(f"--seeds {seeds}: takes a number, at least 1, or auto")
+    num_seeds = None if seeds == "auto" else parse_whole(seeds, _MOST_SEEDS)
+    if num_seeds == 0:
+        raise UsageError(f"--seeds {seeds}: takes a number from 1 to {_MOST_SEEDS:,}, or auto")
     if not 0 < margin < math.inf:
         raise UsageError(f"--margin {margin}: takes a positive number of nats")
     wait_asleep()
@@ -143,7 +146,6 @@ def train_small(
     from ngscale.console import say
     from ngscale.corpus import default_sources
     from ngscale.tokens import is_bin
-    from ngscale.units import parse_count
 
     most_active = None if proxy is None else parse_count(proxy)
     found = read_target(target, shrink_to(pick_device(device).type, most_active))
@@ -168,7 +170,7 @@ def train_small(
         candidates=found.candidates,
         stream=stream,
         source=source,
-        num_seeds=None if seeds == "auto" else int(seeds),
+        num_seeds=num_seeds,
         hours=hours,
         tokens=tokens,
         device=device,

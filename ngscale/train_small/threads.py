@@ -2,6 +2,8 @@
 
 import os
 
+from ngscale.units import parse_whole
+
 
 def wait_asleep() -> None:
     """Threads sleep while they wait, instead of spinning; to be settled before torch is loaded.
@@ -22,4 +24,4 @@ def settle_threads() -> None:
 
     given = os.environ.get("OMP_NUM_THREADS", "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    torch.set_num_threads(int(given) if given.isdigit() and int(given) else cores)
+    torch.set_num_threads(parse_whole(given, 2**15) or cores)

@@ -83,7 +83,8 @@ def test_a_dry_run_stops_at_the_plan(tmp_path: Path, target: str) -> None:
     ("arguments", "code", "message"),
     [
         (["deepseek-v4.1-flash"], 3, "cannot be shrunk: "),
-        (["--seeds", "0"], 2, "--seeds 0: takes a number, at least 1, or auto"),
+        (["--seeds", "0"], 2, "--seeds 0: takes a number from 1 to 1,000, or auto"),
+        (["--seeds", 5000 * "9"], 2, "takes a number from 1 to 1,000, or auto"),
         (["--margin", "nan"], 2, "--margin nan: takes a positive number of nats"),
         (["--arm", "better"], 2, "--arm better: known are capacity-1, unigram-tables, "),
         (["nowhere"], 3, "nowhere: no such file"),
