@@ -1,6 +1,7 @@
 """Numbers as people write them: 31.4B parameters, 80G of memory, 45.8%."""
 
 import re
+from collections.abc import Mapping
 from fractions import Fraction
 
 from ngscale.errors import UsageError
@@ -8,7 +9,6 @@ from ngscale.errors import UsageError
 MAX_WHOLE = 2**63 - 1
 """Of what a user may write: int64 holds it, and so does a float what is made of it."""
 _COUNT_SUFFIXES = (("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3))
-_DIGITS = r"(\d{1,19}(?:\.\d{1,19})?)"
 _BYTE_SUFFIXES = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
@@ -53,10 +53,9 @@ def parse_bytes(text: str) -> int:
     Raises:
         UsageError: it is not a positive amount.
     """
-    match = re.fullmatch(rf"{_DIGITS}\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    factors = {suffix: 1024**power for power, suffix in enumerate(("", "K", "M", "G", "T"))}
-    num_bytes = int(Fraction(match[1]) * factors[match[2].upper()]) if match else 0
-    if not 1 <= num_bytes <= MAX_WHOLE:
+    factors = {suffix[0]: factor for suffix, factor in _BYTE_SUFFIXES}
+    num_bytes = _scaled(text, factors, "(?:i?B)?")
+    if not num_bytes:
         raise UsageError(f"{text}: is not an amount of memory; write 4G or 512M")
     return num_bytes
 
@@ -67,10 +66,15 @@ def parse_count(text: str) -> int:
     Raises:
         UsageError: it is not a positive count.
     """
-    match = re.fullmatch(rf"{_DIGITS}\s*([KMBT]?)", text.strip().replace("_", ""), re.IGNORECASE)
-    factors = dict(_COUNT_SUFFIXES) | {"": 1}
-    # Through a fraction: 31.4B is exactly 31,400,000,000.
-    count = int(Fraction(match[1]) * factors[match[2].upper()]) if match else 0
-    if not 1 <= count <= MAX_WHOLE:
+    count = _scaled(text.replace("_", ""), dict(_COUNT_SUFFIXES))
+    if not count:
         raise UsageError(f"{text}: is not a count; write 31.4B or 250M")
     return count
+
+
+def _scaled(text: str, factors: Mapping[str, int], unit: str = "") -> int:
+    """Exactly, through a fraction: 31.4B is 31,400,000,000. 0 where it is no positive amount."""
+    amount = rf"(\d{{1,19}}(?:\.\d{{1,19}})?)\s*([{''.join(factors)}]?){unit}"
+    match = re.fullmatch(amount, text.strip(), re.IGNORECASE | re.ASCII)
+    number = int(Fraction(match[1]) * factors.get(match[2].upper(), 1)) if match else 0
+    return number if number <= MAX_WHOLE else 0

@@ -1,6 +1,5 @@
 """A command under ``ulimit -v``: what a library does that runs out of memory becomes exit 6."""
 
-import ctypes
 import os
 import resource
 import signal
@@ -29,6 +28,8 @@ def go_on_in_a_child() -> None:
     usual = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     child = os.fork()
     if child == 0:
+        import ctypes
+
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.pthread_sigmask(signal.SIG_SETMASK, usual)
         return

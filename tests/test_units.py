@@ -12,7 +12,7 @@ def test_amounts_and_counts_are_exact() -> None:
     assert parse_bytes(str(MAX_WHOLE)) == parse_count(str(MAX_WHOLE)) == MAX_WHOLE
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "nan", "1e3", ".5", *BEYOND])
+@pytest.mark.parametrize("text", ["", "0", "-1", "nan", "1e3", ".5", "5\u212a", *BEYOND])
 def test_what_is_no_amount_is_a_usage_error(text: str) -> None:
     for parse in (parse_bytes, parse_count):
         with pytest.raises(UsageError, match=r"^.*: is not "):
